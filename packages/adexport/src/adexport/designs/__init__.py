@@ -1,0 +1,1 @@
+"""The design document: what an ad looks like in every size."""

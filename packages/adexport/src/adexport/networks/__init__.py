@@ -1,0 +1,1 @@
+"""Ad networks' rules as dated data, and the checks against them."""

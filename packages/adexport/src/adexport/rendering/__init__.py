@@ -1,0 +1,1 @@
+"""From a design and one row of data to pixels."""

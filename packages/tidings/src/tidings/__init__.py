@@ -1,0 +1,1 @@
+"""Tidings: event-driven services on one log."""

@@ -1,0 +1,1 @@
+"""What is said: events, envelopes and their bytes. Pure, no I/O."""
