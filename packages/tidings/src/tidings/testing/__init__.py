@@ -1,0 +1,1 @@
+"""Tests of users: a service in memory, waiting for what a publish caused."""
