@@ -1,0 +1,370 @@
+"""Every read of the read model, with typed answers: the API, the streams and the pages ask only here."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from adexport.errors import AdExportError
+
+if TYPE_CHECKING:
+    from tidings import Service
+
+# The seven words of the product; an export is never "parked" and a cell never "waiting to retry" in this version.
+STATES = ("pending", "running", "waiting to retry", "parked", "done", "dead", "cancelled")
+MAX_PAGE = 500
+_SUMMARY = """SELECT id, title, design, design_title, state, round, total, done, failed, bytes, row_count, networks,
+ sizes, formats, estimate_seconds, created_us, started_us, finished_us, deadline_us, failure, version, snapshot
+ FROM adexport_export"""
+_CELL = """SELECT position, feed_row, row_label, width, height, format, network, placement, limit_bytes, name, state,
+ verdict, bytes, sha256, quality, seconds, cause, reason FROM adexport_cell"""
+_CELL_ORDER = {
+    "size": "width * height DESC, width, format, feed_row, position",
+    "row": "feed_row, width * height DESC, width, format, position",
+    "position": "position",
+}
+
+
+class CursorError(AdExportError):
+    """A page cursor that this service did not write."""
+
+    retryable = False
+
+
+class ExportSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One export, as the list and the head of its page show it.
+
+    `state` is one of pending, running, done, dead, cancelled. `done` and `failed` count files, `total` all files asked
+    for. `bytes` is the weight of the files that are ready. `version` grows with every visible change (the ETag).
+    `round` is 1, and one more for every retry of failed files.
+    """
+
+    id: str
+    title: str
+    design: str
+    design_title: str
+    state: str
+    round: int
+    total: int
+    done: int
+    failed: int
+    bytes: int
+    rows: int
+    networks: list[str]
+    sizes: list[str]
+    formats: list[str]
+    estimate_seconds: float
+    created_at: datetime
+    started_at: datetime
+    finished_at: datetime | None
+    deadline: datetime
+    failure: str | None
+    version: int
+    snapshot: str
+
+    @property
+    def over(self) -> bool:
+        """True when nothing more will happen unless a person asks for it."""
+        return self.state in ("done", "dead", "cancelled")
+
+    @property
+    def seconds_to_ready(self) -> float | None:
+        """Seconds from the request (or the last retry) to the end; None while it runs."""
+        return None if self.finished_at is None else (self.finished_at - self.started_at).total_seconds()
+
+
+class ExportPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of exports, newest first; `next_cursor` is None on the last page."""
+
+    items: list[ExportSummary]
+    next_cursor: str | None
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of an export: feed row × size × format (× the placement whose rules it obeys).
+
+    `row` counts from 1. `state` is pending, done, dead or cancelled. `verdict` is "fits" or "no_limit" when done and
+    "cannot_fit" when no allowed quality reaches `limit_bytes` (then `bytes` is the best size reached).
+    `cause` is a short code for statistics (cannot_fit, render, crashed, timed_out, deadline, storage); `reason` is the
+    sentence for people.
+    """
+
+    index: int
+    row: int
+    row_label: str
+    width: int
+    height: int
+    format: str
+    network: str
+    placement: str
+    limit_bytes: int | None
+    name: str
+    state: str
+    verdict: str | None
+    bytes: int | None
+    sha256: str | None
+    quality: str | None
+    seconds: float | None
+    cause: str | None
+    reason: str | None
+
+
+class CellGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the files of one size ("300x250") or one feed row are; `key` is the size, or the row number as text."""
+
+    key: str
+    label: str
+    total: int
+    done: int
+    failed: int
+    bytes: int
+
+
+class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened to an export. `sequence` counts from 1 without gaps and is the id of the live stream.
+
+    `kind` is accepted, planned, files, failures, asked_again, retried, completed, failed or cancelled.
+    `detail` holds {"done", "failed", "total", "bytes", "state"} after it, and "cells": [{"index", "state", "bytes",
+    "verdict", "reason"}] for the files it changed. `event_id` is the event that caused it (`tidings where` knows it).
+    """
+
+    sequence: int
+    at: datetime
+    kind: str
+    text: str
+    event_id: str | None
+    detail: dict[str, Any]
+
+
+class Day(msgspec.Struct, frozen=True, kw_only=True):
+    """The exports asked for on one UTC day ("2026-11-24") and the files they made."""
+
+    day: str
+    exports: int
+    files: int
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """How many files fall to one format or one cause of failure, and their weight."""
+
+    name: str
+    files: int
+    bytes: int
+
+
+class Analytics(msgspec.Struct, frozen=True, kw_only=True):
+    """What the top of the exports page shows. Seconds to ready are of exports that ended as done; None without any."""
+
+    days: list[Day]
+    formats: list[Share]
+    failures: list[Share]
+    exports: int
+    files: int
+    bytes: int
+    p50_seconds: float | None
+    p95_seconds: float | None
+
+
+def moment(microseconds: int) -> datetime:
+    """The aware UTC time of `microseconds` since 1970."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+
+
+def _summary(row: Any) -> ExportSummary:
+    values = row.as_dict()
+    for name in ("networks", "sizes", "formats"):
+        values[name] = json.loads(values[name])
+    for name in ("created_us", "started_us", "deadline_us"):
+        values[name.replace("_us", "_at") if name != "deadline_us" else "deadline"] = moment(values.pop(name))
+    finished = values.pop("finished_us")
+    return ExportSummary(
+        rows=values.pop("row_count"), finished_at=None if finished is None else moment(finished), **values
+    )
+
+
+def _cell(row: Any) -> Cell:
+    values = row.as_dict()
+    return Cell(index=values.pop("position"), row=values.pop("feed_row"), **values)
+
+
+def _write_cursor(created_us: int, export_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{created_us}.{export_id}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[int, str]:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        created, export_id = text.split(".", 1)
+        if not (created.isascii() and created.isdigit() and len(created) <= 18):
+            raise ValueError(created)
+        return int(created), export_id
+    except (ValueError, UnicodeError, binascii.Error) as error:
+        raise CursorError(
+            "The cursor was not written by this service. Take it from the Link header or start without one."
+        ) from error
+
+
+def _escape_like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _percentile(ordered: list[float], share: float) -> float | None:
+    """The nearest-rank percentile of sorted values."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+
+
+class Queries:
+    """Reads of committed state. `now` gives the current time for what is counted per day."""
+
+    def __init__(self, service: Service, now: Callable[[], datetime]) -> None:
+        """Reads through `service`; opens nothing itself."""
+        self._service = service
+        self._now = now
+
+    async def list_exports(
+        self, *, search: str = "", state: str | None = None, cursor: str | None = None, limit: int = 50
+    ) -> ExportPage:
+        """Exports, newest first; `search` looks in title, design and id. Raises CursorError."""
+        limit = max(1, min(limit, MAX_PAGE))
+        where, args = ["1"], list[Any]()
+        if search:
+            args.append(f"%{_escape_like(search)}%")
+            where.append(
+                f"(title LIKE ${len(args)} ESCAPE '\\' OR design LIKE ${len(args)} ESCAPE '\\'"
+                f" OR id LIKE ${len(args)} ESCAPE '\\')"
+            )
+        if state:
+            args.append(state)
+            where.append(f"state = ${len(args)}")
+        if cursor:
+            args.extend(_read_cursor(cursor))
+            where.append(f"(created_us, id) < (${len(args) - 1}, ${len(args)})")
+        args.append(limit + 1)
+        sql = f"{_SUMMARY} WHERE {' AND '.join(where)} ORDER BY created_us DESC, id DESC LIMIT ${len(args)}"
+        rows = await self._service.fetch_all(sql, *args)
+        last = rows[limit - 1] if len(rows) > limit else None
+        following = _write_cursor(last["created_us"], last["id"]) if last is not None else None
+        return ExportPage(items=[_summary(row) for row in rows[:limit]], next_cursor=following)
+
+    async def get_export(self, export_id: str) -> ExportSummary | None:
+        """The export, or None."""
+        row = await self._service.fetch_one(f"{_SUMMARY} WHERE id = $1", export_id)
+        return None if row is None else _summary(row)
+
+    async def export_cells(
+        self,
+        export_id: str,
+        *,
+        group: Literal["size", "row", "position"] = "position",
+        state: str | None = None,
+        only: str | None = None,
+        offset: int = 0,
+        limit: int = MAX_PAGE,
+    ) -> list[Cell]:
+        """Files of an export in the order of `group`; `only` keeps one group: a size ("300x250") or a row number."""
+        where, args = ["export_id = $1"], list[Any]([export_id])
+        if state:
+            args.append(state)
+            where.append(f"state = ${len(args)}")
+        if only and group != "position":
+            args.append(only)
+            named = "width || 'x' || height" if group == "size" else "CAST(feed_row AS TEXT)"
+            where.append(f"{named} = ${len(args)}")
+        args.extend((max(1, min(limit, MAX_PAGE)), max(0, offset)))
+        rows = await self._service.fetch_all(
+            f"{_CELL} WHERE {' AND '.join(where)} ORDER BY {_CELL_ORDER[group]}"
+            f" LIMIT ${len(args) - 1} OFFSET ${len(args)}",
+            *args,
+        )
+        return [_cell(row) for row in rows]
+
+    async def get_cell(self, export_id: str, index: int) -> Cell | None:
+        """One file of an export by its index, or None."""
+        row = await self._service.fetch_one(f"{_CELL} WHERE export_id = $1 AND position = $2", export_id, index)
+        return None if row is None else _cell(row)
+
+    async def export_groups(self, export_id: str, group: Literal["size", "row"]) -> list[CellGroup]:
+        """Counts per size or per feed row, largest size or first row first."""
+        key = "width || 'x' || height" if group == "size" else "CAST(feed_row AS TEXT)"
+        label = key if group == "size" else "min(row_label)"
+        order = "max(width * height) DESC, 1" if group == "size" else "min(feed_row)"
+        rows = await self._service.fetch_all(
+            f"SELECT {key} AS key, {label} AS label, count(*) AS total, sum(state = 'done') AS done,"
+            " sum(state = 'dead') AS failed, coalesce(sum(CASE state WHEN 'done' THEN bytes END), 0) AS bytes"
+            f" FROM adexport_cell WHERE export_id = $1 GROUP BY {key} ORDER BY {order}",
+            export_id,
+        )
+        return [CellGroup(**row.as_dict()) for row in rows]
+
+    async def export_timeline(self, export_id: str, *, after: int = 0, limit: int = MAX_PAGE) -> list[TimelineEntry]:
+        """What happened to an export, in order, from `after` (exclusive) on."""
+        rows = await self._service.fetch_all(
+            "SELECT sequence, at_us, kind, text, event_id, detail FROM adexport_progress"
+            " WHERE export_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+            export_id,
+            after,
+            limit,
+        )
+        return [
+            TimelineEntry(
+                sequence=row["sequence"],
+                at=moment(row["at_us"]),
+                kind=row["kind"],
+                text=row["text"],
+                event_id=row["event_id"],
+                detail=json.loads(row["detail"]),
+            )
+            for row in rows
+        ]
+
+    async def analytics(self, *, days: int = 14) -> Analytics:
+        """Exports per UTC day, formats, causes of failure and seconds to ready over the last `days` days."""
+        today = self._now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        first = today - timedelta(days=days - 1)
+        since = int(first.timestamp()) * 1_000_000
+        per_day = await self._service.fetch_all(
+            "SELECT created_us / 86400000000 AS day, count(*) AS exports, sum(done) AS files, sum(bytes) AS bytes"
+            " FROM adexport_export WHERE created_us >= $1 GROUP BY 1",
+            since,
+        )
+        waits = await self._service.fetch_all(
+            "SELECT finished_us - started_us FROM adexport_export WHERE created_us >= $1 AND state = 'done'"
+            " ORDER BY 1 LIMIT 100000",
+            since,
+        )
+        ordered = [row[0] / 1_000_000 for row in waits]
+        known = {row["day"]: row for row in per_day}
+        return Analytics(
+            days=list(_days(first, days, known)),
+            formats=await self._shares("format", "done", since),
+            failures=await self._shares("cause", "dead", since),
+            exports=sum(row["exports"] for row in per_day),
+            files=sum(row["files"] for row in per_day),
+            bytes=sum(row["bytes"] for row in per_day),
+            p50_seconds=_percentile(ordered, 0.5),
+            p95_seconds=_percentile(ordered, 0.95),
+        )
+
+    async def _shares(self, column: str, state: str, since: int) -> list[Share]:
+        rows = await self._service.fetch_all(
+            f"SELECT coalesce({column}, 'unknown') AS name, count(*) AS files, coalesce(sum(cell.bytes), 0) AS bytes"
+            " FROM adexport_export AS export JOIN adexport_cell AS cell ON cell.export_id = export.id"
+            " WHERE export.created_us >= $1 AND cell.state = $2 GROUP BY 1 ORDER BY 2 DESC, 1",
+            since,
+            state,
+        )
+        return [Share(**row.as_dict()) for row in rows]
+
+
+def _days(first: datetime, days: int, known: dict[int, Any]) -> Iterable[Day]:
+    start = int(first.timestamp()) // 86400
+    for number in range(days):
+        row = known.get(start + number)
+        day = (first + timedelta(days=number)).date().isoformat()
+        yield Day(day=day, exports=row["exports"] if row else 0, files=row["files"] if row else 0)
