@@ -14,7 +14,7 @@ has_uv() {
 }
 
 stop() {
-    printf '\n%s\n' "$@" >&2
+    printf '%s\n' '' "$@" >&2
     exit 1
 }
 
