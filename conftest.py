@@ -42,7 +42,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if reasons := not_run(config):
         terminalreporter.section("Not run here" + (", and CI must run everything" if IN_CI else ""), yellow=True)
         for reason, tests in sorted(reasons.items()):
-            terminalreporter.line(f"{tests} tests: {reason}")
+            terminalreporter.line(f"{tests} × {reason}")
 
 
 @pytest.hookimpl(trylast=True)
