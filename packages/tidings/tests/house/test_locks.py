@@ -121,7 +121,7 @@ def test_the_lock_has_what_a_package_asks_for(package: str) -> None:
     assert unmet == []
 
 
-def test_the_core_install_stays_small() -> None:
+def test_installing_tidings_brings_few_packages() -> None:
     """`pip install tidings` brings at most six packages: the promise of the design."""
     installed = {"tidings"}
     waiting = list(installed)
