@@ -1,0 +1,146 @@
+"""Under the byte limit: the best version of a picture that still fits, or the smallest one and a plain no."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+import msgspec
+from PIL import Image
+
+from adexport.rendering.encoding import (
+    WHITE,
+    Colour,
+    EncodeError,
+    FormatName,
+    Pixels,
+    check_quality,
+    jpeg_bytes,
+    png_bytes,
+    to_image,
+    to_palette,
+    webp_bytes,
+)
+
+JPEG_FLOOR: Final = 40
+"""The lowest JPEG quality fitting goes to. Below it blocks show around text, and an ad is better made simpler."""
+WEBP_FLOOR: Final = 40
+"""The lowest WebP quality fitting goes to."""
+PNG_FLOOR: Final = 16
+"""The fewest colours an opaque PNG is reduced to."""
+PNG_ALPHA_FLOOR: Final = 64
+"""The fewest colours of a transparent PNG: with fewer, Pillow's alpha-aware palette loses whole hues (11 dB seen)."""
+JPEG_STEP: Final = 2
+"""Quality points between two steps of the JPEG ladder: at most 6 encodes from the default quality."""
+WEBP_STEP: Final = 4
+"""Quality points between two steps of the WebP ladder: a WebP costs eight times a JPEG, so the ladder is coarser."""
+PNG_COLOURS: Final = (256, 192, 128, 96, 64, 48, 32, 24, 16)
+"""Palette sizes under a lossless PNG."""
+
+Verdict = Literal["ok", "cannot_fit"]
+
+
+class Fitted(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of fitting one picture in one format.
+
+    `data` is the file: the best one within the limit when `fits`, else the smallest one reached, so that
+    `len(data)` is the size to report. `quality` is set for JPEG and WebP, `colours` for a PNG with a palette.
+    `encodes` counts how many files were tried.
+    """
+
+    data: bytes
+    format: FormatName
+    fits: bool
+    encodes: int
+    quality: int | None = None
+    colours: int | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """`ok`, or `cannot_fit` when even the floor is above the limit."""
+        return "ok" if self.fits else "cannot_fit"
+
+
+class _Step(msgspec.Struct, frozen=True):
+    """One rung of a ladder: how to encode, from the best looking to the floor."""
+
+    quality: int | None = None
+    colours: int | None = None
+    dither: bool = False
+
+
+def fit(
+    pixels: Pixels,
+    format: FormatName,
+    max_bytes: int | None,
+    quality: int | None = None,
+    *,
+    matte: Colour = WHITE,
+) -> Fitted:
+    """Encode at the best step of the format's ladder that is no larger than `max_bytes` (None: no limit).
+
+    The ladders: JPEG from `quality` (90 unless given) down to 40, with full chroma down to 75; WebP from `quality`
+    (80) down to 40; PNG lossless, then 256 colours with dithering, then 256 to 16 without. A `quality` under the
+    floor is taken as asked and is the only step. A step is found by bisection over the ladder, which makes it
+    monotone: a larger limit never gives a worse step. Raises EncodeError for settings that make no sense.
+    """
+    if max_bytes is not None and max_bytes < 1:
+        raise EncodeError(f"A limit of {max_bytes} bytes cannot be met. Give at least 1 byte, or leave the limit out.")
+    first = check_quality(format, quality)
+    image = to_image(pixels, matte if format == "jpeg" else None)
+    ladder = _ladder(format, first, image)
+    tried: dict[int, bytes] = {}
+
+    def encoded(rung: int) -> bytes:
+        if rung not in tried:
+            tried[rung] = _encode(image, format, ladder[rung])
+        return tried[rung]
+
+    rung = _best_rung(len(ladder), lambda n: max_bytes is None or len(encoded(n)) <= max_bytes)
+    chosen = rung if rung is not None else min(tried, key=lambda n: len(tried[n]))
+    return Fitted(
+        data=encoded(chosen),
+        format=format,
+        fits=rung is not None,
+        encodes=len(tried),
+        quality=ladder[chosen].quality,
+        colours=ladder[chosen].colours,
+    )
+
+
+def _ladder(format: FormatName, quality: int, image: Image.Image) -> Sequence[_Step]:
+    if format == "jpeg":
+        return [_Step(quality=q) for q in _down(quality, JPEG_FLOOR, JPEG_STEP)]
+    if format == "webp":
+        return [_Step(quality=q) for q in _down(quality, WEBP_FLOOR, WEBP_STEP)]
+    floor = PNG_ALPHA_FLOOR if image.mode == "RGBA" else PNG_FLOOR
+    dithered = [] if image.mode == "RGBA" else [_Step(colours=PNG_COLOURS[0], dither=True)]
+    return [_Step(), *dithered, *(_Step(colours=n) for n in PNG_COLOURS if n >= floor)]
+
+
+def _down(start: int, floor: int, step: int) -> list[int]:
+    """`start`, then every `step` points down to `floor` itself."""
+    return [start, *(q for q in range(start - step, floor, -step)), *([floor] if start > floor else [])]
+
+
+def _best_rung(count: int, fits: Callable[[int], bool]) -> int | None:
+    """The first rung that fits, found by bisection; None when not even the last one does.
+
+    The top is asked first because most pictures fit at once.
+    """
+    if fits(0):
+        return 0
+    low, high = 1, count
+    while low < high:
+        middle = (low + high) // 2
+        if fits(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low if low < count else None
+
+
+def _encode(image: Image.Image, format: FormatName, step: _Step) -> bytes:
+    if step.quality is not None:
+        return jpeg_bytes(image, step.quality) if format == "jpeg" else webp_bytes(image, step.quality)
+    if step.colours is None:
+        return png_bytes(image)
+    return png_bytes(to_palette(image, step.colours, dither=step.dither))
