@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -102,11 +102,16 @@ def decode_event(envelope: Envelope, registry: Registry, into: type[Event] | Non
         data = _upcast(envelope, registry.chain(envelope.type, version[0], target))
     try:
         return reader(cls).decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except Exception as error:  # the class's own __post_init__ may raise anything
         raise EventDecodeError(
             f"Event {envelope.id} ({envelope.type} version {envelope.version}) does not fit {cls.__qualname__}: "
-            f"{error}; correct the publisher, or redrive it with edited data."
+            f"{_reason(error)}; correct the publisher, or redrive it with edited data."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong; msgspec's own words name the field, others need the kind of error."""
+    return str(error) if isinstance(error, msgspec.MsgspecError) else f"{type(error).__name__}: {error}"
 
 
 def _upcast(envelope: Envelope, chain: tuple[Upcaster, ...]) -> bytes:
@@ -222,8 +227,6 @@ def _time(value: object) -> datetime:
         time = datetime.fromisoformat(f"{day}T{clock}{seconds}.{fraction}{offset or '+00:00'}").astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise EnvelopeError(f"time {value!r:.60} does not exist: {error}; send a valid time.") from error
-    if leap and time + timedelta(microseconds=1) != (time + timedelta(seconds=1)).replace(
-        hour=0, minute=0, second=0, microsecond=0
-    ):
+    if leap and (time.hour, time.minute) != (23, 59):
         raise EnvelopeError(f"time {value!r:.60} is no leap second: those end a UTC day; send a valid time.")
     return time

@@ -79,13 +79,18 @@ def check(envelope: Envelope) -> None:
     """Check every bound of an envelope from outside, its data as strict JSON included; raises EnvelopeError."""
     check_attributes(envelope)
     try:
-        parse_json(envelope.data, max_bytes=MAX_BYTES)
+        parse_json(envelope.data)
     except StrictJSONError as error:
         raise EnvelopeError(f"Envelope {envelope.id!r}: data is not acceptable: {error}") from error
 
 
 def check_attributes(envelope: Envelope) -> None:
-    """Check everything but the data; raises EnvelopeError."""
+    """Check everything but what the data says; raises EnvelopeError."""
+    if len(envelope.data) > MAX_BYTES:
+        raise EnvelopeError(
+            f"Envelope {envelope.id!r:.80}: data has {len(envelope.data)} bytes; send at most {MAX_BYTES}, "
+            "or store it elsewhere and send where it is."
+        )
     for name, limit in MAX_LENGTHS.items():
         _check_text(name, getattr(envelope, name), limit, required=name in _REQUIRED)
     if envelope.time.utcoffset() != timedelta(0):
@@ -104,6 +109,11 @@ def check_attributes(envelope: Envelope) -> None:
                 "use 1 to 20 lower-case letters and digits."
             )
         _check_text(name, value, MAX_EXTENSION_VALUE, required=False)
+
+
+def is_clean(text: str) -> bool:
+    """Tell whether text holds only characters that CloudEvents allows."""
+    return _FORBIDDEN.search(text) is None
 
 
 def _check_text(name: str, value: object, limit: int, *, required: bool) -> None:

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal, dataclass_transform
 import msgspec
 from msgspec import inspect
 
-from tidings.errors import EventDefinitionError
+from tidings.errors import EventDefinitionError, EventEncodeError
 from tidings.events.declaration import FOREVER, EventType, check_abstract, check_fields, declare
+from tidings.events.envelope import MAX_LENGTHS, is_clean
 
 
 class EventMeta(msgspec.StructMeta):
@@ -28,9 +29,12 @@ class EventMeta(msgspec.StructMeta):
         keep: Literal["forever"] | timedelta = FOREVER,
         fair_by: str | None = None,
         abstract: bool = False,
+        frozen: Literal[True] = True,
         **unknown: object,
     ) -> "EventMeta":
-        """Create the class; raises EventDefinitionError."""
+        """Create the class; raises EventDefinitionError. `frozen` is there for type checkers: no event is mutable."""
+        if not frozen:
+            raise EventDefinitionError(f"Event class {class_name}: events never change; remove frozen=False.")
         if unknown:
             raise EventDefinitionError(
                 f"Event class {class_name}: unknown class keyword {', '.join(sorted(unknown))}; "
@@ -48,7 +52,7 @@ class EventMeta(msgspec.StructMeta):
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
-class Event(msgspec.Struct, metaclass=EventMeta, abstract=True):
+class Event(msgspec.Struct, metaclass=EventMeta, abstract=True, frozen=True):
     """A past fact. Subclass it with class keywords and typed fields::
 
         class OrderPlaced(Event, name="shop.order.placed", version=1, key="order_id"):
@@ -132,12 +136,23 @@ def _check_text_field(cls: type[Event], described: inspect.Type, keyword: str, f
 
 
 def key_of(event: Event) -> str | None:
-    """Return the text that order is kept by, or None if the event's class has no key."""
-    field = event_type(event).key
-    return None if field is None else str(getattr(event, field))
+    """Return the text that order is kept by, or None if the class has no key; raises EventEncodeError."""
+    return _routing_text(event, event_type(event).key, MAX_LENGTHS["key"])
 
 
 def share_of(event: Event) -> str | None:
-    """Return the text whose values take turns, or None if the event's class has no fair_by."""
-    field = event_type(event).fair_by
-    return None if field is None else str(getattr(event, field))
+    """Return the text whose values take turns, or None if the class has no fair_by; raises EventEncodeError."""
+    return _routing_text(event, event_type(event).fair_by, MAX_LENGTHS["share"])
+
+
+def _routing_text(event: Event, field: str | None, limit: int) -> str | None:
+    """Return a field as text that an envelope may carry."""
+    if field is None:
+        return None
+    text = str(getattr(event, field))
+    if len(text) > limit or not (text.isprintable() or is_clean(text)):
+        raise EventEncodeError(
+            f"Event {type(event).__qualname__} cannot be published: {field} is {text!r:.80}; "
+            f"a key or fair_by value has at most {limit} characters, none of them a control character."
+        )
+    return text
