@@ -228,7 +228,7 @@ def test_a_foreign_envelope_gets_defaults_and_keeps_its_attributes():
     assert envelope_from_json(foreign(data=None)).data == b"null"
 
 
-def test_base64_data_is_taken_when_it_is_json():
+def test_encoded_data_is_taken_when_it_is_json():
     encoded = base64.b64encode(b' {"a": 1}\n').decode()
     assert envelope_from_json(foreign(data_base64=encoded)).data == b'{"a": 1}'
 
