@@ -1,4 +1,4 @@
-"""Fitting: never above the limit when it says it fits, the best step that fits, few encodes, a plain no at the floor."""
+"""Fitting: within the limit whenever it says so, the best step that fits, few encodes, a plain no at the floor."""
 
 from io import BytesIO
 
