@@ -14,7 +14,7 @@ import msgspec
 from adexport.errors import AdExportError
 
 if TYPE_CHECKING:
-    from tidings import Service
+    from tidings import Service, Transaction
 
 # The seven words of the product; an export is never "parked" and a cell never "waiting to retry" in this version.
 STATES = ("pending", "running", "waiting to retry", "parked", "done", "dead", "cancelled")
@@ -89,7 +89,7 @@ class ExportPage(msgspec.Struct, frozen=True, kw_only=True):
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """One file of an export: feed row × size × format (× the placement whose rules it obeys).
 
-    `row` counts from 1. `state` is pending, done, dead or cancelled. `verdict` is "fits" or "no_limit" when done and
+    `row` counts from 1. `state` is pending, done, dead or cancelled. `verdict` is "ok" when done and
     "cannot_fit" when no allowed quality reaches `limit_bytes` (then `bytes` is the best size reached).
     `cause` is a short code for statistics (cannot_fit, render, crashed, timed_out, deadline, storage); `reason` is the
     sentence for people.
@@ -188,6 +188,11 @@ def _summary(row: Any) -> ExportSummary:
     )
 
 
+async def export_in(tx: Transaction, export_id: str) -> ExportSummary:
+    """The export as the open transaction sees it, for an answer that is stored with it."""
+    return _summary(await tx.fetch_one(f"{_SUMMARY} WHERE id = $1", export_id))
+
+
 def _cell(row: Any) -> Cell:
     values = row.as_dict()
     return Cell(index=values.pop("position"), row=values.pop("feed_row"), **values)
@@ -282,6 +287,11 @@ class Queries:
             f" LIMIT ${len(args) - 1} OFFSET ${len(args)}",
             *args,
         )
+        return [_cell(row) for row in rows]
+
+    async def all_cells(self, export_id: str) -> list[Cell]:
+        """Every file of an export, at most 20,000, for the archive and the manifest."""
+        rows = await self._service.fetch_all(f"{_CELL} WHERE export_id = $1 ORDER BY position", export_id)
         return [_cell(row) for row in rows]
 
     async def get_cell(self, export_id: str, index: int) -> Cell | None:

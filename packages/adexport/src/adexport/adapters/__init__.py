@@ -1,0 +1,1 @@
+"""ONE TECHNOLOGY EACH: how the ports meet the outside."""

@@ -1,0 +1,121 @@
+"""Files in a local folder, each under the SHA-256 of its content: complete or not there, also after a power cut."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from adexport.errors import AdExportError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class StorageError(AdExportError):
+    """The folder cannot be written or read now (full, read-only, gone)."""
+
+    retryable = True
+
+
+class FileMissingError(AdExportError):
+    """No file with this digest is stored."""
+
+    retryable = False
+
+
+class LocalFiles:
+    """A content-addressed folder: `root/ab/abcdef…`. Safe for several processes at once; see ports.FileStore."""
+
+    def __init__(self, root: Path) -> None:
+        """Creates `root` where it is missing. Raises StorageError."""
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"The folder {root} cannot be created: {error.strerror}. Choose another one.") from error
+        self._root = root
+
+    async def put(self, contents: Sequence[bytes]) -> list[str]:
+        """Store each content and return the digests in order. Durable when it returns. Raises StorageError."""
+        return await asyncio.to_thread(self._put_all, contents)
+
+    async def read(self, digest: str) -> bytes:
+        """The content of `digest`. Raises FileMissingError."""
+        return await asyncio.to_thread(self.read_blocking, digest)
+
+    def read_blocking(self, digest: str) -> bytes:
+        """The content of `digest`, for code that runs in a thread. Raises FileMissingError."""
+        try:
+            return self._path(digest).read_bytes()
+        except FileNotFoundError as error:
+            raise _missing(digest) from error
+
+    async def local(self, digest: str) -> Path:
+        """The path of `digest`. Raises FileMissingError."""
+        path = self._path(digest)
+        if not await asyncio.to_thread(path.is_file):
+            raise _missing(digest)
+        return path
+
+    async def present(self, digests: Sequence[str]) -> set[str]:
+        """Those of `digests` that are stored here."""
+        return await asyncio.to_thread(lambda: {digest for digest in digests if self._path(digest).is_file()})
+
+    def url(self, digest: str) -> str:
+        """The address of `digest`: a name, not a path of this machine."""
+        return f"sha256:{digest}"
+
+    def _path(self, digest: str) -> Path:
+        # The only way from a text to a path here, so nothing from outside can name another file.
+        if not _DIGEST.fullmatch(digest):
+            raise FileMissingError("A digest is 64 hexadecimal digits in lower case.")
+        return self._root / digest[:2] / digest
+
+    def _put_all(self, contents: Sequence[bytes]) -> list[str]:
+        digests = [hashlib.sha256(content).hexdigest() for content in contents]
+        try:
+            touched = {
+                path.parent
+                for path, content in zip(map(self._path, digests), contents, strict=True)
+                if _write(path, content)
+            }
+            for folder in touched:
+                _sync_folder(folder)
+        except OSError as error:
+            raise StorageError(
+                f"Files cannot be written to {self._root}: {error.strerror}. Free space or mend the folder."
+            ) from error
+        return digests
+
+
+def _missing(digest: str) -> FileMissingError:
+    return FileMissingError(f"No file with the digest {digest[:12]}… is stored. It may have been removed.")
+
+
+def _write(path: Path, content: bytes) -> bool:
+    """Write `content` in one step: a reader sees all of it or nothing. False when it was there already."""
+    if path.is_file():
+        return False
+    path.parent.mkdir(exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Images from outside: checked before decoding, re-encoded, stored by content."""

@@ -1,0 +1,105 @@
+"""Wires settings, adapters and tidings into one application: the only place that knows them all."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tidings import Service
+
+from adexport import projections
+from adexport.adapters.local_files import LocalFiles
+from adexport.catalogue import Catalogue
+from adexport.consumers import BatchRendering, subscribe_planning, subscribe_rendering
+from adexport.designs import load_samples
+from adexport.exporting import Exporting
+from adexport.networks import load_networks
+from adexport.ports import FileStore
+from adexport.previewing import Previews
+from adexport.queries import Queries
+from adexport.rendering_pool import RenderingPool
+from adexport.settings import Settings
+
+NAME = "adexport"
+_PREVIEW_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Application:
+    """Everything an entry point needs."""
+
+    settings: Settings
+    service: Service
+    files: FileStore
+    queries: Queries
+    catalogue: Catalogue
+    exporting: Exporting
+    previews: Previews
+    pool: RenderingPool
+    preview_pool: RenderingPool
+    new_id: Callable[[], str]
+    now: Callable[[], datetime]
+    stream_seconds: float = 20.0
+
+
+def new_export_id() -> str:
+    """80 random bits: whoever does not know the address of an export does not guess it."""
+    return secrets.token_hex(10)
+
+
+def utc_now() -> datetime:
+    """The time of this machine."""
+    return datetime.now(UTC)
+
+
+def _pool(settings: Settings, size: int, seconds: float) -> RenderingPool:
+    return RenderingPool(
+        size=size,
+        memory_bytes=settings.render_memory_mb * 1_000_000,
+        seconds=seconds,
+        recycle_after=settings.render_recycle_after,
+    )
+
+
+def build(
+    settings: Settings, *, store: str | None = None, new_id: Callable[[], str] = new_export_id
+) -> Application:
+    """The application, wired but not running. Raises StorageError and NetworkDataError."""
+    files = LocalFiles(settings.files)
+    service = Service(NAME, store=store or settings.store)
+    service.schema((Path(__file__).parent / "schema.sql").read_text())
+    pool = _pool(settings, settings.render_processes, settings.render_seconds)
+    preview_pool = _pool(settings, 1, _PREVIEW_SECONDS)
+    catalogue = Catalogue(service, files, load_samples(), load_networks(settings.networks))
+    exporting = Exporting(service, files, catalogue, processes=settings.render_processes)
+    subscribe_planning(service)
+    # One batch more than processes: while its files are stored, the process has the next one.
+    subscribe_rendering(service, BatchRendering(service, files, pool), concurrency=settings.render_processes + 1)
+    projections.subscribe(service)
+    return Application(
+        settings=settings,
+        service=service,
+        files=files,
+        queries=Queries(service, utc_now),
+        catalogue=catalogue,
+        exporting=exporting,
+        previews=Previews(exporting, catalogue, files, preview_pool),
+        pool=pool,
+        preview_pool=preview_pool,
+        new_id=new_id,
+        now=utc_now,
+    )
+
+
+@asynccontextmanager
+async def running(application: Application, *, consumers: bool = True) -> AsyncIterator[Application]:
+    """Run the service and its rendering processes; stop gracefully at the end."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(application.pool)
+        await stack.enter_async_context(application.preview_pool)
+        await stack.enter_async_context(application.service.running(consumers=consumers))
+        yield application

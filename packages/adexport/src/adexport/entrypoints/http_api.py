@@ -1,0 +1,49 @@
+"""The ASGI application: the API under /v1, the pages, health, and problems for every error."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from adexport.bootstrap import Application, running
+from adexport.entrypoints import catalogue_api, exports_api, files_api, openapi, problems
+from adexport.entrypoints.bodies import answer
+from adexport.entrypoints.idempotency import IdempotencyKeys
+
+
+def create_app(application: Application, *, consumers: bool = True) -> FastAPI:
+    """The application as ASGI; its lifespan runs the service, with the consumers unless other processes do that."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with running(application, consumers=consumers):
+            yield
+
+    app = FastAPI(
+        title="Ad Export",
+        version=version("adexport"),
+        description="One design, every size, every feed row: files that obey each ad network's rules.",
+        lifespan=lifespan,
+        root_path=application.settings.root_path,
+        docs_url=None,  # the interactive pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.application = application
+    app.state.keys = IdempotencyKeys(application.service)
+    problems.install(app)
+    openapi.install(app)
+    for router in (exports_api.router, files_api.router, catalogue_api.router):
+        app.include_router(router)
+    app.add_api_route("/healthz", healthz, methods=["GET"], tags=["health"], response_class=Response)
+    return app
+
+
+async def healthz(request: Request) -> Response:
+    """How the service is: 200 when ok or degraded, 503 while it stops."""
+    application: Application = request.app.state.application
+    health = application.service.health()
+    return answer(health, 503 if health.get("status") == "stopping" else 200, {"Cache-Control": "no-store"})

@@ -1,0 +1,148 @@
+"""What this service says: every event with its wire name and version. Never one event per file."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+from tidings import Event
+
+from adexport.rendering.encoding import FormatName
+
+_NOTIFICATIONS_LAST = timedelta(days=7)
+
+
+class CellOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """One file to make: `row` is an index (from 0) into the snapshot's rows, `index` names the cell in its export.
+
+    `key` is equal for equal files (design, fields, size, format, limit, engine): the name under which it is reused.
+    """
+
+    index: int
+    key: str
+    row: int
+    width: int
+    height: int
+    format: FormatName
+    max_bytes: int | None = None
+    quality: int | None = None
+
+
+class GeneratedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored file. `url` is its address in the file store, `seconds` what drawing and encoding took.
+
+    `quality` says how it was encoded; `reused` that an equal file was there already.
+    """
+
+    index: int
+    key: str
+    url: str
+    format: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+    seconds: float
+    quality: str
+    reused: bool = False
+
+
+class FailedCell(msgspec.Struct, frozen=True, kw_only=True):
+    """One file that could not be made: `cause` is a short code, `reason` says what happened and what to do.
+
+    `best_bytes` is the smallest size reached when the cause is cannot_fit.
+    """
+
+    index: int
+    cause: str
+    reason: str
+    best_bytes: int | None = None
+
+
+class AdExportRequested(Event, name="adexport.export.requested", version=1, key="export_id"):
+    """Files were asked for: all of an export (round 1), or its failed ones again (later rounds).
+
+    `snapshot` is the SHA-256 of the stored request: design, rows and images as they were at that moment.
+    """
+
+    export_id: str
+    round: int
+    snapshot: str
+    files: int
+
+
+class RenderBatchRequested(
+    Event, name="adexport.batch.requested", version=1, key="export_id", fair_by="export_id", keep=timedelta(days=30)
+):
+    """About half a second of rendering was asked for. Exports share the workers fairly."""
+
+    export_id: str
+    round: int
+    snapshot: str
+    cells: list[CellOrder]
+
+
+class AdGenerated(Event, name="adexport.ad.generated", version=1, key="export_id"):
+    """The files of one batch are stored. `count` and `total_bytes` sum up `files`."""
+
+    export_id: str
+    round: int
+    count: int
+    total_bytes: int
+    seconds: float
+    files: list[GeneratedFile]
+
+
+class AdGenerationFailed(Event, name="adexport.ad.generation-failed", version=1, key="export_id"):
+    """Cells of one batch cannot be made, after the last try."""
+
+    export_id: str
+    round: int
+    count: int
+    cells: list[FailedCell]
+
+
+class ExportCheckDue(Event, name="adexport.export.check-due", version=1, key="export_id", keep=timedelta(days=30)):
+    """The durable timer of an export went off. `settled` is how many files were done or failed when it was set."""
+
+    export_id: str
+    round: int
+    settled: int
+
+
+class ExportCompleted(Event, name="adexport.export.completed", version=1, key="export_id"):
+    """Every file is done or has failed, and at least one is done."""
+
+    export_id: str
+    round: int
+    done: int
+    failed: int
+    total_bytes: int
+    seconds: float
+
+
+class ExportFailed(Event, name="adexport.export.failed", version=1, key="export_id"):
+    """No file could be made, or the deadline came first."""
+
+    export_id: str
+    round: int
+    done: int
+    failed: int
+    reason: str
+
+
+class ExportCancelled(Event, name="adexport.export.cancelled", version=1, key="export_id"):
+    """A person stopped the export; the files that were ready stay."""
+
+    export_id: str
+    round: int
+    done: int
+
+
+class ExportProgressed(
+    Event, name="adexport.export.progressed", version=1, key="export_id", keep=_NOTIFICATIONS_LAST
+):
+    """The read model of an export changed: a notification, the reader looks at entry `sequence` of its timeline."""
+
+    export_id: str
+    sequence: int

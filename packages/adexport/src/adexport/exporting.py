@@ -1,0 +1,307 @@
+"""From a request to a running export: check, plan, then record and publish in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from tidings import Service, Transaction
+
+from adexport.catalogue import Catalogue, StoredDesign
+from adexport.designs import Design, parse_design
+from adexport.errors import AdExportError
+from adexport.events import AdExportRequested, ExportCancelled
+from adexport.export import State, deadline, require_cancellable, require_retryable
+from adexport.feeds import Feed, check_fields, parse_feed
+from adexport.naming import DEFAULT_PATTERN, name_files, parse_pattern
+from adexport.networks import Network, preflight, target_for, targets
+from adexport.pictures_named import check_pictures
+from adexport.planning import Plan, Target, plan
+from adexport.ports import FileStore
+from adexport.problems import Problem
+from adexport.projections import as_json, files_word, microseconds, note, read_standing
+from adexport.rendering import ENGINE_VERSION
+from adexport.rendering.encoding import ENCODER_VERSION
+from adexport.requests import ExportRequest, RequestError, parse_size
+from adexport.snapshot import Snapshot, named_digests
+
+ENGINE = f"{ENGINE_VERSION}+{ENCODER_VERSION}"
+_RECORD = """INSERT INTO adexport_export (id, title, design, design_title, snapshot, networks, sizes, formats,
+ row_count, state, round, total, estimate_seconds, created_us, started_us, deadline_us)
+ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'pending', 1, $10, $11, $12, $12, $13)"""
+# All cells by one statement: row by row, 20,000 of them would hold the writing transaction for seconds.
+_RECORD_CELLS = """INSERT INTO adexport_cell (export_id, position, key, feed_row, row_label, width, height, format,
+ wanted_quality, network, placement, limit_bytes, name, state, round)
+ SELECT $1, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+ json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'),
+ json_extract(value, '$[7]'), json_extract(value, '$[8]'), json_extract(value, '$[9]'), json_extract(value, '$[10]'),
+ json_extract(value, '$[11]'), 'pending', 1 FROM json_each($2)"""
+
+
+class PreflightError(AdExportError):
+    """The request cannot give the files it asks for; `problems` says what, where and what to do."""
+
+    retryable = False
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        """Keep the problems beside a summary."""
+        super().__init__(f"{problems[0].message} {problems[0].action}")
+        self.problems = problems
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """An export that is checked and planned but not recorded: everything `record` needs, and what preflight found."""
+
+    title: str
+    design: str
+    design_title: str
+    networks: list[str]
+    formats: list[str]
+    snapshot: Snapshot
+    plan: Plan
+    names: list[str]
+    labels: list[str]
+    problems: list[Problem]
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The problems that stand in the way."""
+        return [problem for problem in self.problems if problem.severity == "error"]
+
+    @property
+    def sizes(self) -> list[str]:
+        """Every size once, in the order of the plan."""
+        return list(dict.fromkeys(target.size for target in self.plan.targets))
+
+
+class DesignFacts(msgspec.Struct, frozen=True):
+    """What the plan's keys depend on of a design: its digest stands for the whole document."""
+
+    digest: str
+    names: list[str]
+
+    def fields(self) -> list[str]:
+        """The feed columns that the design uses."""
+        return self.names
+
+
+class Exporting:
+    """Starts, cancels and retries exports. `processes` is how many render at once, for the estimates."""
+
+    def __init__(self, service: Service, files: FileStore, catalogue: Catalogue, *, processes: int) -> None:
+        """Opens nothing itself."""
+        self._service = service
+        self._files = files
+        self._catalogue = catalogue
+        self._processes = processes
+
+    async def prepare(self, request: ExportRequest) -> Prepared:
+        """Check a request and plan it. Problems that preflight finds are in the answer, not raised.
+
+        Raises RequestError, UnknownError, DesignError, FeedError, NamingError and PlanError.
+        """
+        stored = await self.load_design(request.design)
+        feed = await self.load_feed(stored, request.feed, request.rows)
+        wanted = choose_targets(request, stored.design, self._catalogue.networks)
+        prepared = await asyncio.to_thread(_prepare, request, stored, feed, wanted, self._catalogue.networks)
+        pictures = await check_pictures(stored.design, wanted, prepared.snapshot.rows, self._catalogue)
+        return msgspec.structs.replace(prepared, problems=[*pictures, *prepared.problems])
+
+    def estimate_seconds(self, plan: Plan) -> float:
+        """Expected seconds until all files are ready when nothing else runs."""
+        return round(plan.cpu_seconds / self._processes, 2)
+
+    async def load_design(self, design: str | dict[str, Any]) -> StoredDesign:
+        """The named or given design. Raises UnknownError or DesignError."""
+        if isinstance(design, str):
+            return await self._catalogue.design(design)
+        return StoredDesign(design=parse_design(design), document=design, sample=False)
+
+    async def load_feed(self, stored: StoredDesign, feed: str | None, rows: list[dict[str, str]] | None) -> Feed:
+        """The rows of an export: given, uploaded, or the design's sample feed. Raises RequestError."""
+        if feed is not None and rows is not None:
+            raise RequestError("Both a feed and rows are given. Give one of them.", "$.rows")
+        if rows is not None:
+            return _feed_of(rows)
+        if feed is not None:
+            return await self._catalogue.feed(feed)
+        return parse_feed(stored.feed_csv) if stored.feed_csv is not None else _feed_of([{}])
+
+    async def keep_snapshot(self, prepared: Prepared) -> str:
+        """Store the request by content, before anything refers to it; return its digest. Raises PreflightError."""
+        if prepared.errors:
+            raise PreflightError(prepared.errors)
+        (digest,) = await self._files.put([prepared.snapshot.encode()])
+        return digest
+
+    async def record(self, tx: Transaction, export_id: str, prepared: Prepared, snapshot: str) -> None:
+        """Write the export and its cells and publish AdExportRequested, all in the caller's transaction."""
+        now, estimate = tx.now(), self.estimate_seconds(prepared.plan)
+        await tx.execute(
+            _RECORD,
+            export_id,
+            prepared.title,
+            prepared.design,
+            prepared.design_title,
+            snapshot,
+            as_json(prepared.networks),
+            as_json(prepared.sizes),
+            as_json(prepared.formats),
+            len(prepared.snapshot.rows),
+            len(prepared.plan.cells),
+            estimate,
+            microseconds(tx),
+            _stamp(deadline(now, estimate)),
+        )
+        await tx.execute(_RECORD_CELLS, export_id, as_json(_cell_values(prepared)))
+        files = len(prepared.plan.cells)
+        envelope = tx.publish(AdExportRequested(export_id=export_id, round=1, snapshot=snapshot, files=files))
+        text = f"Accepted: {files_word(files)} of {prepared.design_title}"
+        await note(tx, export_id, "accepted", text, event_id=envelope.id)
+
+    async def cancel(self, export_id: str) -> None:
+        """Stop an export: what is not ready is cancelled, ready files stay. Raises NotNowError."""
+        async with self._service.transaction() as tx:
+            standing = await read_standing(tx, export_id)
+            if standing is None:
+                return
+            require_cancellable(standing)
+            await tx.execute(
+                "UPDATE adexport_cell SET state = 'cancelled' WHERE export_id = $1 AND state = 'pending'", export_id
+            )
+            await tx.execute(
+                "UPDATE adexport_export SET state = $2, finished_us = $3 WHERE id = $1",
+                export_id,
+                State.CANCELLED.value,
+                microseconds(tx),
+            )
+            envelope = tx.publish(ExportCancelled(export_id=export_id, round=standing.round, done=standing.done))
+            text = f"Cancelled: {files_word(standing.done)} ready, {standing.missing} not made"
+            await note(tx, export_id, "cancelled", text, event_id=envelope.id)
+
+    async def retry(self, export_id: str) -> None:
+        """Ask again for the files that are not done, as a new round with a new deadline. Raises NotNowError."""
+        async with self._service.transaction() as tx:
+            standing = await read_standing(tx, export_id)
+            if standing is None:
+                return
+            require_retryable(standing)
+            files = await tx.execute(
+                "UPDATE adexport_cell SET state = 'pending', round = $2, cause = NULL, reason = NULL, verdict = NULL,"
+                " bytes = NULL WHERE export_id = $1 AND state IN ('dead', 'cancelled', 'pending')",
+                export_id,
+                standing.round + 1,
+            )
+            row = await tx.fetch_one(
+                "UPDATE adexport_export SET state = 'pending', round = round + 1, failed = 0, finished_us = NULL,"
+                " failure = NULL, started_us = $2, deadline_us = $2 + max(deadline_us - started_us, 0) WHERE id = $1"
+                " RETURNING round, snapshot",
+                export_id,
+                microseconds(tx),
+            )
+            assert row is not None
+            event = AdExportRequested(
+                export_id=export_id, round=row["round"], snapshot=row["snapshot"], files=files
+            )
+            envelope = tx.publish(event)
+            await note(tx, export_id, "retried", f"Asked again for {files_word(files)}", event_id=envelope.id)
+
+
+def choose_targets(request: ExportRequest, design: Design, networks: Mapping[str, Network]) -> list[Target]:
+    """The sizes to make and for whom. Raises RequestError for an unknown network or when nothing is left."""
+    for index, name in enumerate(request.networks):
+        if name not in networks:
+            raise RequestError(
+                f"There is no network named {name!r}. Choose from {', '.join(networks)}.", f"$.networks[{index}]"
+            )
+    sizes = [parse_size(size) for size in dict.fromkeys(request.sizes)]
+    chosen = [networks[name] for name in dict.fromkeys(request.networks)]
+    if chosen and sizes:
+        found = [target_for(network, *size) for network in chosen for size in sizes]
+    elif chosen:
+        found = [target for network in chosen for target in targets(network)]
+    else:
+        found = [Target(width=width, height=height) for width, height in sizes or design.sizes]
+    if not found:
+        raise RequestError("Neither networks nor sizes are given, and the design suggests none. Give some.", "$.sizes")
+    return [_within(target, request.max_bytes) for target in found]
+
+
+def _within(target: Target, max_bytes: int | None) -> Target:
+    limits = [limit for limit in (target.max_bytes, max_bytes) if limit is not None]
+    return msgspec.structs.replace(target, max_bytes=min(limits, default=None))
+
+
+def _prepare(
+    request: ExportRequest, stored: StoredDesign, feed: Feed, wanted: list[Target], networks: Mapping[str, Network]
+) -> Prepared:
+    design = stored.design
+    fields = design.fields()
+    rows = [{name: row[name] for name in fields if name in row} for row in feed.rows]
+    assets = named_digests(stored.document, rows)
+    planned = plan(
+        DesignFacts(design.digest, fields),
+        rows,
+        wanted,
+        request.formats,
+        engine=ENGINE,
+        assets={name: name for name in assets},
+        quality=request.quality,
+    )
+    pattern = parse_pattern(request.naming or (DEFAULT_PATTERN if request.networks else _PLAIN_PATTERN))
+    return Prepared(
+        title=request.title or design.title,
+        design=design.name,
+        design_title=design.title,
+        networks=list(dict.fromkeys(request.networks)),
+        formats=list(dict.fromkeys(request.formats)),
+        snapshot=Snapshot(design=stored.document, rows=rows, assets=assets),
+        plan=planned,
+        names=name_files(pattern, planned.cells, design.name, feed.rows),
+        labels=[_label(design, row, number) for number, row in enumerate(feed.rows, 1)],
+        problems=[*check_fields(fields, feed), *preflight(planned, networks)],
+    )
+
+
+_PLAIN_PATTERN = "{design}_{width}x{height}_{row}.{ext}"
+
+
+def _label(design: Design, row: Mapping[str, str], number: int) -> str:
+    """What people call a row: the text of the design's leading field, else its number."""
+    text = " ".join(row.get(design.lead or "", "").split())
+    return text[:80] or f"Row {number}"
+
+
+def _feed_of(rows: list[dict[str, str]]) -> Feed:
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+    complete = tuple({name: row.get(name, "") for name in columns} for row in rows)
+    return Feed(columns=columns, rows=complete, lines=tuple(range(1, len(rows) + 1)), encoding="utf-8", delimiter="")
+
+
+def _cell_values(prepared: Prepared) -> Iterable[list[Any]]:
+    return [
+        [
+            cell.index,
+            cell.key,
+            cell.row + 1,
+            prepared.labels[cell.row],
+            cell.width,
+            cell.height,
+            cell.format,
+            cell.quality,
+            cell.network,
+            cell.placement,
+            cell.max_bytes,
+            name,
+        ]
+        for cell, name in zip(prepared.plan.cells, prepared.names, strict=True)
+    ]
+
+
+def _stamp(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+
+

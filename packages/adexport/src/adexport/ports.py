@@ -1,0 +1,77 @@
+"""PORT: what Ad Export asks of the outside: a place for files, and a place to render."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from adexport.events import CellOrder
+
+
+class FileStore(Protocol):
+    """Bytes by the hex SHA-256 of their content: written once, never changed. All methods may raise StorageError."""
+
+    async def put(self, contents: Sequence[bytes]) -> list[str]:
+        """Store each content durably and return their digests in order; equal content is stored once."""
+        ...
+
+    async def read(self, digest: str) -> bytes:
+        """The content. Raises FileMissingError."""
+        ...
+
+    def read_blocking(self, digest: str) -> bytes:
+        """The content, for code that runs in a thread. Raises FileMissingError."""
+        ...
+
+    async def local(self, digest: str) -> Path:
+        """A local file with the content, for readers in other processes. Raises FileMissingError."""
+        ...
+
+    async def present(self, digests: Sequence[str]) -> set[str]:
+        """Those of `digests` that are stored."""
+        ...
+
+    def url(self, digest: str) -> str:
+        """The address of the content in this store."""
+        ...
+
+
+class RenderJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rendering process gets: everything, so that it needs no database and no network.
+
+    `design` is the design document as JSON, `rows` the fields by row index, `assets` local files by digest.
+    """
+
+    design: bytes
+    rows: dict[int, dict[str, str]]
+    cells: list[CellOrder]
+    assets: dict[str, str]
+
+
+class Rendered(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one cell: `data`, or a `cause` and a `reason` why it cannot be used.
+
+    `verdict` is "ok" or "cannot_fit" (then `data` is the smallest that was reached, over the limit); `seconds` of work.
+    """
+
+    index: int
+    seconds: float
+    data: bytes | None = None
+    verdict: str = ""
+    quality: str = ""
+    cause: str = ""
+    reason: str = ""
+    best_bytes: int | None = None
+
+
+class Renderer(Protocol):
+    """Renders jobs outside this process."""
+
+    async def render(self, job: RenderJob) -> list[Rendered]:
+        """One result for each cell of the job, in order. Raises RenderingCrashedError or RenderingTimedOutError."""
+        ...
+
+

@@ -1,0 +1,71 @@
+"""Every setting, read from ADEXPORT_* environment variables here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from adexport.errors import AdExportError
+
+PREFIX = "ADEXPORT_"
+_MOST_PROCESSES = 64
+
+
+class SettingsError(AdExportError):
+    """An environment variable has a value that cannot be used."""
+
+    retryable = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How Ad Export runs. Each member is the variable ADEXPORT_NAME; docs/reference/settings.md explains them."""
+
+    data: Path = Path("data")
+    host: str = "127.0.0.1"
+    port: int = 8000
+    render_processes: int = 2
+    render_memory_mb: int = 2000
+    render_seconds: float = 60.0
+    render_recycle_after: int = 2000
+    networks: Path | None = None
+    root_path: str = ""
+
+    @property
+    def store(self) -> str:
+        """The address of the database: one SQLite file in the data folder."""
+        return f"sqlite+apsw:///{self.data.resolve() / 'adexport.db'}"
+
+    @property
+    def files(self) -> Path:
+        """The folder of the file store."""
+        return self.data.resolve() / "files"
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process. Raises SettingsError naming the variable."""
+    given = os.environ if environment is None else environment
+    text = {name.removeprefix(PREFIX).lower(): value for name, value in given.items() if name.startswith(PREFIX)}
+    networks = text.get("networks")
+    return Settings(
+        data=Path(text.get("data", "data")),
+        host=text.get("host", "127.0.0.1"),
+        port=_whole(text, "port", 8000, 1, 65535),
+        render_processes=_whole(text, "render_processes", min(os.cpu_count() or 1, 8), 1, _MOST_PROCESSES),
+        render_memory_mb=_whole(text, "render_memory_mb", 2000, 500, 1_000_000),
+        render_seconds=float(_whole(text, "render_seconds", 60, 1, 3600)),
+        render_recycle_after=_whole(text, "render_recycle_after", 2000, 1, 1_000_000),
+        networks=Path(networks) if networks else None,
+        root_path=text.get("root_path", "").rstrip("/"),
+    )
+
+
+def _whole(text: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    value = text.get(name, str(default))
+    if not (value.isascii() and value.isdigit() and len(value) <= 9 and least <= int(value) <= most):
+        raise SettingsError(
+            f"{PREFIX}{name.upper()} is {value[:40]!r}. Give a whole number from {least} to {most}, or leave it out."
+        )
+    return int(value)
