@@ -56,9 +56,9 @@ FILE_BYTES: Final[dict[FormatName, Cost]] = {
     "webp": Cost(7_400.0, 28_700.0),
 }
 FIT_MILLISECONDS: Final[dict[FormatName, Cost]] = {
-    "png": Cost(180.0, 330.0),
-    "jpeg": Cost(1.5, 40.0),
-    "webp": Cost(6.0, 260.0),
+    "png": Cost(80.0, 225.0),
+    "jpeg": Cost(2.0, 27.0),
+    "webp": Cost(9.0, 200.0),
 }
 """What fitting adds when the first try is above the limit: the further steps of the ladder."""
 

@@ -128,10 +128,10 @@ def test_what_was_written_is_read_back(rows, delimiter):
 def test_any_bytes_give_a_feed_or_a_feed_error(data):
     try:
         feed = parse_feed(data)
-    except FeedError as error:
-        assert str(error)
-    else:
-        assert all(tuple(row) == feed.columns for row in feed.rows)
+    except FeedError:
+        return
+    assert feed.rows
+    assert all(tuple(row) == feed.columns for row in feed.rows)
 
 
 def test_fields_are_checked_against_the_feed():
