@@ -1,0 +1,81 @@
+"""The fixed set of filters that a placeholder may use; each is a pure function from text to text."""
+
+import unicodedata
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+
+_SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CNY": "CN¥", "INR": "₹", "KRW": "₩", "ILS": "₪"}
+_NO_CENTS = {"JPY", "KRW"}
+# No ad shows a number near this; the cap keeps a hostile exponent from becoming a gigabyte of digits.
+_LARGEST = Decimal(10) ** 15
+
+
+def parse_number(text: str) -> Decimal:
+    """Read a number as people write it: `1,299.90`, `1.299,90`, `1 299`, `$49`. Raises ValueError.
+
+    The last of `,` and `.` is the decimal sign when both occur or when it is not followed by exactly
+    three digits; otherwise it groups thousands.
+    """
+    kept = "".join(_plain(char) for char in text.strip())
+    marks = [char for char in kept if char in ",."]
+    if marks:
+        head, _, tail = kept.rpartition(marks[-1])
+        decimal = len(set(marks)) == 2 or (len(marks) == 1 and len(tail) != 3)
+        kept = head.replace(",", "").replace(".", "") + ("." if decimal else "") + tail
+    try:
+        number = Decimal(kept)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite() or abs(number) >= _LARGEST:
+        raise ValueError(f"{text[:40]!r} is not a number; write it like 1299.90")
+    return number
+
+
+def _plain(char: str) -> str:
+    """A digit in ASCII, nothing for spaces and currency signs, else the character itself."""
+    if char.isdecimal():
+        return str(unicodedata.decimal(char))
+    return "" if char.isspace() or unicodedata.category(char) == "Sc" else char
+
+
+def _number(text: str, places: str | None = None) -> str:
+    number = parse_number(text)
+    if places is not None:
+        return f"{number:,.{int(places)}f}"
+    return f"{number:,f}"
+
+
+def _currency(text: str, code: str) -> str:
+    number = parse_number(text)
+    whole = code in _NO_CENTS or number == number.to_integral_value()
+    sign = "-" if number < 0 else ""
+    return f"{sign}{_SYMBOLS.get(code, code + ' ')}{abs(number):,.{0 if whole else 2}f}"
+
+
+def _truncate(text: str, limit: str) -> str:
+    return text if len(text) <= int(limit) else text[: max(int(limit) - 1, 0)].rstrip() + "…"
+
+
+def _surround(before: str, text: str, after: str) -> str:
+    return before + text + after if text else ""
+
+
+# name -> (function, least arguments, most arguments)
+FILTERS: dict[str, tuple[Callable[..., str], int, int]] = {
+    "upper": (str.upper, 0, 0),
+    "lower": (str.lower, 0, 0),
+    "title": (str.title, 0, 0),
+    "capitalize": (lambda text: text[:1].upper() + text[1:], 0, 0),
+    "trim": (lambda text: " ".join(text.split()), 0, 0),
+    "default": (lambda text, other: text if text.strip() else other, 1, 1),
+    "truncate": (_truncate, 1, 1),
+    "number": (_number, 0, 1),
+    "currency": (_currency, 1, 1),
+    "percent": (lambda text: f"{parse_number(text.replace('%', '')):f}%", 0, 0),
+    "prefix": (lambda text, before: _surround(before, text, ""), 1, 1),
+    "suffix": (lambda text, after: _surround("", text, after), 1, 1),
+}
+COUNTED = {"truncate": 10_000, "number": 9}
+"""Filters whose argument is a whole number, with the largest one allowed."""
+BLANK_IS_FINE = {"number", "currency", "percent"}
+"""Filters that leave an empty value empty instead of calling it a bad number."""

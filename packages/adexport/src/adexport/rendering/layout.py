@@ -1,0 +1,342 @@
+"""A design, a canvas and a row to a Layout: every layer squeezed to its room, placed, and listed to draw."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from adexport.designs.colours import parse_colour
+from adexport.designs.document import AnyLayer, Box, Button, Fill, Group, Image, Insets, Shadow, Shape, Text
+from adexport.designs.document import Colour as ColourText
+from adexport.designs.lengths import Canvas, Length
+from adexport.designs.parsing import Design, variation_for
+from adexport.designs.templates import FieldValueError
+from adexport.errors import RenderError
+from adexport.rendering import bidi
+from adexport.rendering.images import natural_ratio
+from adexport.rendering.measuring import (
+    Extent,
+    Piece,
+    Setting,
+    Squeeze,
+    balanced,
+    fit_text,
+    font_size,
+    gap_of,
+    measure,
+    measure_figure,
+    padded,
+    prepare,
+    shown,
+    squeeze_to_fit,
+    stack_sizes,
+)
+from adexport.rendering.paragraph import Block, lines_of, wrap
+from adexport.rendering.scene import (
+    AnyItem,
+    FillSpec,
+    ImageItem,
+    Layout,
+    Rect,
+    ShadowSpec,
+    ShapeItem,
+    TextItem,
+    mirrored,
+)
+
+Assets = Callable[[str], bytes]
+"""Gives the bytes of `asset:NAME` or `sha256:…`; raises KeyError for one that it does not have."""
+
+_LARGEST_SIDE = 4096
+
+
+def layout(design: Design, width: int, height: int, fields: Mapping[str, str], assets: Assets) -> Layout:
+    """Lay a design out for a canvas in pixels and one feed row.
+
+    Raises RenderError naming the layer when the row or an asset does not suit, or the canvas is too large.
+    """
+    if not (1 <= width <= _LARGEST_SIDE and 1 <= height <= _LARGEST_SIDE):
+        raise RenderError("canvas", f"{width}x{height} is not a size; use 1 to {_LARGEST_SIDE} pixels a side")
+    variation = variation_for(design, width, height)
+    setting = Setting(Canvas(width, height), fields)
+    whole = Rect(0, 0, width, height)
+    safe = _safe(variation.safe_area, setting, whole)
+    stage = _Stage(setting, assets)
+    for layer in variation.layers:
+        piece = prepare(layer, fields)
+        if piece is not None:
+            stage.place_free(piece, whole if layer.bleed else safe, _Pose())
+    background = _fill(variation.background, "background", setting)
+    result = Layout(
+        width, height, safe, background, tuple(stage.items), tuple(stage.left_out), tuple(dict.fromkeys(stage.crowded))
+    )
+    return mirrored(result) if _runs_right_to_left(design, fields) else result
+
+
+def _runs_right_to_left(design: Design, fields: Mapping[str, str]) -> bool:
+    return bool(design.lead) and bidi.levels(fields.get(design.lead or "", ""))[0] == 1
+
+
+def _safe(insets: Insets, setting: Setting, whole: Rect) -> Rect:
+    left, right = setting.pixels(insets.left, whole.width), setting.pixels(insets.right, whole.width)
+    top, bottom = setting.pixels(insets.top, whole.height), setting.pixels(insets.bottom, whole.height)
+    return Rect(left, top, max(whole.width - left - right, 0.0), max(whole.height - top - bottom, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pose:
+    """What a layer inherits from the groups around it."""
+
+    opacity: float = 1.0
+    turns: tuple[tuple[float, float, float], ...] = ()
+
+    def within(self, layer: AnyLayer, rect: Rect) -> "_Pose":
+        turns = self.turns
+        if layer.rotate:
+            turns += ((layer.rotate, rect.x + rect.width / 2, rect.y + rect.height / 2),)
+        return _Pose(self.opacity * layer.opacity, turns)
+
+
+@dataclass(slots=True)
+class _Stage:
+    """Collects the items while the tree of layers is walked."""
+
+    setting: Setting
+    assets: Assets
+    items: list[AnyItem] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    crowded: list[str] = field(default_factory=list)
+
+    def place_free(self, piece: Piece, parent: Rect, pose: _Pose) -> None:
+        """Place by the layer's own box in `parent`."""
+        self._learn_ratios(piece)
+        rect = _box_rect(piece, parent, self.setting)
+        squeeze = squeeze_to_fit(piece, Extent(rect.width, rect.height), self.setting)
+        self.left_out += sorted(squeeze.dropped)
+        self.place(piece, rect, squeeze, pose)
+
+    def place(self, piece: Piece, rect: Rect, squeeze: Squeeze, pose: _Pose) -> None:
+        """List the items of a piece whose rectangle is settled."""
+        layer = piece.layer
+        pose = pose.within(layer, rect)
+        if isinstance(layer, Text):
+            self._text(piece, layer, rect, squeeze, pose)
+        elif isinstance(layer, Button):
+            self._button(piece, layer, rect, squeeze, pose)
+        elif isinstance(layer, Image):
+            self._image(piece, layer, rect, pose)
+        elif isinstance(layer, Shape):
+            self.items.append(self._figure(layer, rect, pose))
+        else:
+            self._group(piece, layer, rect, squeeze, pose)
+
+    def _learn_ratios(self, piece: Piece) -> None:
+        """A contained picture without a given aspect has its own; only then are its bytes needed here."""
+        layer = piece.layer
+        if isinstance(layer, Image) and layer.fit == "contain" and layer.box.aspect is None:
+            piece.ratio = natural_ratio(piece.source, self.assets, layer.id)
+        for child in piece.children:
+            self._learn_ratios(child)
+
+    def _text(self, piece: Piece, layer: Text, rect: Rect, squeeze: Squeeze, pose: _Pose) -> None:
+        assert piece.shaped is not None
+        fitted = balanced(piece, layer, fit_text(piece, layer, rect.width, self.setting, squeeze), rect.width)
+        if fitted.height > rect.height + 1:
+            self.crowded.append(layer.id)
+        top = rect.y + {"start": 0.0, "center": 0.5, "end": 1.0}[layer.valign] * (rect.height - fitted.height)
+        box = Rect(rect.x, top, rect.width, fitted.height)
+        lines = lines_of(piece.shaped, fitted.wrapped, fitted.block, fitted.size, box, layer.align)
+        left = min((line.x for line in lines), default=rect.x)
+        ink = Rect(left, top, max((line.width for line in lines), default=0.0), fitted.height)
+        self.items.append(
+            TextItem(
+                layer=layer.id,
+                box=rect,
+                opacity=pose.opacity,
+                turns=pose.turns,
+                shadow=self._shadow(layer.shadow, layer.id),
+                lines=lines,
+                ink=ink,
+                size=fitted.size,
+                colour=_colour(layer.color, layer.id, self.setting),
+                truncated=fitted.wrapped.truncated,
+            )
+        )
+
+    def _button(self, piece: Piece, layer: Button, rect: Rect, squeeze: Squeeze, pose: _Pose) -> None:
+        assert piece.shaped is not None
+        size = font_size(layer, self.setting, squeeze.scale)
+        self.items.append(
+            ShapeItem(
+                layer=layer.id,
+                box=rect,
+                opacity=pose.opacity,
+                turns=pose.turns,
+                shadow=self._shadow(layer.shadow, layer.id),
+                shape="rectangle",
+                fill=_fill(layer.fill, layer.id, self.setting),
+                stroke=self._stroke(layer),
+                radius=layer.radius * size,
+            )
+        )
+        room = rect.inset(min(layer.pad_x * size, rect.width * 0.2), 0)
+        wrapped = wrap(piece.shaped, room.width / size, 1)
+        # Capitals are centred, not the line box: a label looks high when room is kept for descenders.
+        top = rect.y + rect.height / 2 - (piece.shaped.ascent - piece.shaped.cap_height / 2) * size
+        block = Block(piece.shaped.ascent, piece.shaped.descent, 1.0)
+        lines = lines_of(piece.shaped, wrapped, block, size, Rect(room.x, top, room.width, 0), "center")
+        ink = Rect(lines[0].x, top, lines[0].width, block.height(1) * size)
+        self.items.append(
+            TextItem(
+                layer=layer.id,
+                box=rect,
+                opacity=pose.opacity,
+                turns=pose.turns,
+                lines=lines,
+                ink=ink,
+                size=size,
+                colour=_colour(layer.color, layer.id, self.setting),
+                truncated=wrapped.truncated,
+            )
+        )
+
+    def _image(self, piece: Piece, layer: Image, rect: Rect, pose: _Pose) -> None:
+        self.items.append(
+            ImageItem(
+                layer=layer.id,
+                box=rect,
+                opacity=pose.opacity,
+                turns=pose.turns,
+                shadow=self._shadow(layer.shadow, layer.id),
+                source=piece.source,
+                fit=layer.fit,
+                focus=layer.focus,
+                radius=self._radius(layer.radius, rect),
+            )
+        )
+
+    def _figure(self, layer: Shape | Group, rect: Rect, pose: _Pose) -> ShapeItem:
+        """A shape, or the plate under a group."""
+        figure = layer if isinstance(layer, Shape) else None
+        points = figure.points if figure else ()
+        return ShapeItem(
+            layer=layer.id,
+            box=rect,
+            opacity=pose.opacity,
+            turns=pose.turns,
+            shadow=self._shadow(layer.shadow, layer.id),
+            shape=figure.shape if figure else "rectangle",
+            fill=_fill(layer.fill, layer.id, self.setting) if layer.fill else None,
+            stroke=self._stroke(figure) if figure else None,
+            radius=self._radius(layer.radius, rect),
+            points=tuple((rect.x + x * rect.width, rect.y + y * rect.height) for x, y in points),
+            smooth=bool(figure and figure.smooth),
+            spikes=figure.spikes if figure else 12,
+            inner=figure.inner if figure else 1.0,
+        )
+
+    def _group(self, piece: Piece, layer: Group, rect: Rect, squeeze: Squeeze, pose: _Pose) -> None:
+        if layer.fill is not None:
+            self.items.append(self._figure(layer, rect, _Pose(pose.opacity, pose.turns)))
+        if layer.layout == "free":
+            for child in piece.children:
+                self.place_free(child, rect, pose)
+        else:
+            self._stack(piece, layer, rect, squeeze, pose)
+
+    def _stack(self, piece: Piece, layer: Group, rect: Rect, squeeze: Squeeze, pose: _Pose) -> None:
+        column = layer.layout == "column"
+        dx, dy, inner = padded(layer, Extent(rect.width, rect.height), self.setting)
+        children = shown(piece, squeeze)
+        sizes = stack_sizes(layer, children, inner, self.setting, squeeze)
+        gap = gap_of(layer, inner, self.setting)
+        used = sum(size.height if column else size.width for size in sizes) + gap * max(len(children) - 1, 0)
+        free = (inner.height if column else inner.width) - used
+        if free < -1:
+            self.crowded.append(layer.id)
+        share = {"start": 0.0, "center": 0.5, "end": 1.0, "between": 0.0}[layer.justify]
+        gap += free / (len(children) - 1) if layer.justify == "between" and len(children) > 1 else 0.0
+        at = share * free + (rect.y + dy if column else rect.x + dx)
+        for child, size in zip(children, sizes, strict=True):
+            place = _cell(layer, child, size, at, Rect(rect.x + dx, rect.y + dy, inner.width, inner.height))
+            self.place(child, place, squeeze, pose)
+            at += (size.height if column else size.width) + gap
+
+    def _radius(self, radius: Length, rect: Rect) -> float:
+        side = min(rect.width, rect.height)
+        return min(radius.pixels(side, self.setting.canvas), side / 2)
+
+    def _stroke(self, layer: Shape | Button) -> tuple[float, int] | None:
+        if layer.stroke is None:
+            return None
+        return self.setting.pixels(layer.stroke.width), _colour(layer.stroke.color, layer.id, self.setting)
+
+    def _shadow(self, shadow: Shadow | None, name: str) -> ShadowSpec | None:
+        if shadow is None:
+            return None
+        px = self.setting.pixels
+        return ShadowSpec(px(shadow.dx), px(shadow.dy), px(shadow.blur), _colour(shadow.color, name, self.setting))
+
+
+def _cell(layer: Group, child: Piece, size: Extent, at: float, inner: Rect) -> Rect:
+    """Where a stack's child lies: along the stack at `at`, across it by the stack's alignment."""
+    share = {"start": 0.0, "center": 0.5, "end": 1.0}[layer.align]
+    if layer.layout == "column":
+        if isinstance(child.layer, Text):  # a text fills the column's width and aligns its own lines
+            return Rect(inner.x, at, inner.width, size.height)
+        return Rect(inner.x + share * (inner.width - size.width), at, size.width, size.height)
+    return Rect(at, inner.y + share * (inner.height - size.height), size.width, size.height)
+
+
+def _box_rect(piece: Piece, parent: Rect, setting: Setting) -> Rect:
+    """Resolve a layer's box: insets and sizes, a size without an inset is centred, nothing given fills."""
+    layer, box = piece.layer, piece.layer.box
+    width, height = setting.across(box.width, parent.width), setting.across(box.height, parent.height)
+    left, right = setting.across(box.left, parent.width), setting.across(box.right, parent.width)
+    top, bottom = setting.across(box.top, parent.height), setting.across(box.bottom, parent.height)
+    ratio = box.aspect or piece.ratio
+    if ratio and width is None and height is not None:
+        width = height * ratio
+    if ratio and height is None and width is not None:
+        height = width / ratio
+    room = Extent(parent.width - (left or 0) - (right or 0), parent.height - (top or 0) - (bottom or 0))
+    if _hugs(layer, box) and (width is None or height is None):
+        natural = measure(piece, Extent(width or room.width, height or room.height), setting, Squeeze(strict=False))
+        width = natural.width if width is None and (left is None or right is None) else width
+        height = natural.height if height is None and (top is None or bottom is None) else height
+    elif ratio and width is None and height is None:
+        figure = measure_figure(box, piece.ratio, room, setting)
+        width, height = figure.width, figure.height
+    x, wide = _axis(left, right, width, parent.width)
+    y, high = _axis(top, bottom, height, parent.height)
+    return Rect(parent.x + x, parent.y + y, wide, high)
+
+
+def _hugs(layer: AnyLayer, box: Box) -> bool:
+    """Whether the layer is as large as its content where its box leaves that open."""
+    return isinstance(layer, Button) or (isinstance(layer, Group) and layer.layout != "free" and layer.fill is not None)
+
+
+def _axis(start: float | None, end: float | None, extent: float | None, parent: float) -> tuple[float, float]:
+    """Position and extent along one axis, in pixels."""
+    if extent is None:
+        return start or 0.0, max(parent - (start or 0.0) - (end or 0.0), 0.0)
+    if start is not None:
+        return start, extent
+    if end is not None:
+        return parent - end - extent, extent
+    return (parent - extent) / 2, extent
+
+
+def _fill(fill: Fill, name: str, setting: Setting) -> FillSpec:
+    stops = sorted(((stop.at, _colour(stop.color, name, setting)) for stop in fill.stops), key=lambda stop: stop[0])
+    return FillSpec(fill.gradient, math.fmod(fill.angle, 360), tuple(stops))
+
+
+def _colour(colour: ColourText, name: str, setting: Setting) -> int:
+    """Raises RenderError naming the layer when the row's text is no colour."""
+    try:
+        return parse_colour(colour.template.fill(setting.fields))
+    except FieldValueError as error:
+        raise RenderError(name, str(error)) from error
+    except ValueError as error:
+        raise RenderError(name, f"{colour.template.source!r}: {error}") from error

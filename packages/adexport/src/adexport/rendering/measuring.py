@@ -1,0 +1,302 @@
+"""How much room a layer wants: the natural size of texts, buttons, figures and stacks, at a given scale.
+
+A stack (row or column) shrinks all its texts by one common scale, so that the hierarchy of sizes survives.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from adexport.designs.document import AnyLayer, Box, Button, Group, Image, Text, TypeStyle
+from adexport.designs.lengths import Canvas, Length
+from adexport.designs.templates import FieldValueError
+from adexport.errors import RenderError
+from adexport.rendering.paragraph import Block, Wrapped, balance, block_of, snap, wrap
+from adexport.rendering.shaping import Shaped, shape
+
+# Below nine pixels no text is read on a screen; on large canvases the floor grows with the shorter side.
+_LEAST_PIXELS = 9.0
+_LEAST_SHARE = 2.2  # vmin
+
+
+@dataclass(frozen=True, slots=True)
+class Squeeze:
+    """How hard a stack is pressed: text scale, most lines a text may have, layers left out.
+
+    `strict` asks for words uncut and texts whole; without it an ellipsis is good enough.
+    """
+
+    scale: float = 1.0
+    most_lines: int = 50
+    dropped: frozenset[str] = frozenset()
+    strict: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A size in pixels, and whether everything fits in it."""
+
+    width: float
+    height: float
+    fits: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """A layer with what one row makes of it: its text shaped, its children that are shown."""
+
+    layer: AnyLayer
+    shaped: Shaped | None = None
+    source: str = ""
+    ratio: float | None = None
+    children: list["Piece"] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What measuring needs to know beside the piece."""
+
+    canvas: Canvas
+    fields: Mapping[str, str]
+
+    def across(self, length: Length | None, parent: float) -> float | None:
+        """A length in pixels; None stays None."""
+        return None if length is None else length.pixels(parent, self.canvas)
+
+    def pixels(self, length: Length, parent: float = 0.0) -> float:
+        """A length in pixels."""
+        return length.pixels(parent, self.canvas)
+
+
+def prepare(layer: AnyLayer, fields: Mapping[str, str]) -> Piece | None:
+    """Fill the layer's placeholders for one row; None when there is nothing to show. Raises RenderError."""
+    if layer.show_if and not fields.get(layer.show_if, "").strip():
+        return None
+    try:
+        if isinstance(layer, TypeStyle):
+            text = layer.text.fill(fields)
+            if not text.strip():
+                return None
+            return Piece(layer, shaped=shape(text, layer.font, layer.weight, layer.italic, layer.letter_spacing))
+        if isinstance(layer, Image):
+            source = layer.source.fill(fields).strip()
+            return Piece(layer, source=source) if source else None
+    except FieldValueError as error:
+        raise RenderError(layer.id, str(error)) from error
+    if isinstance(layer, Group):
+        children = [piece for child in layer.layers if (piece := prepare(child, fields))]
+        return Piece(layer, children=children)
+    return Piece(layer)
+
+
+def font_size(style: TypeStyle, setting: Setting, scale: float) -> float:
+    """The size in pixels at this scale, on the grid of sizes, never under the layer's least size."""
+    largest = setting.pixels(style.size)
+    floor = max(_LEAST_PIXELS, _LEAST_SHARE * setting.canvas.vmin)
+    least = floor if style.min_size is None else setting.pixels(style.min_size)
+    least = min(least, max(largest, _LEAST_PIXELS))
+    return max(snap(largest * scale), snap(least + 0.2499))
+
+
+def measure(piece: Piece, room: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
+    """The natural size of a piece in a room; `fits` is whether all of it is shown there."""
+    layer = piece.layer
+    room = _own_room(layer.box, room, setting)
+    if isinstance(layer, Text):
+        return _measure_text(piece, layer, room, setting, squeeze)
+    if isinstance(layer, Button):
+        return _measure_button(piece, layer, room, setting, squeeze)
+    if isinstance(layer, Group) and layer.layout != "free":
+        return _measure_stack(piece, layer, room, setting, squeeze)
+    return measure_figure(layer.box, piece.ratio, room, setting)
+
+
+def _own_room(box: Box, room: Extent, setting: Setting) -> Extent:
+    """The room, or less where the layer's own box says so; never more."""
+    width = setting.across(box.width, room.width)
+    height = setting.across(box.height, room.height)
+    return Extent(
+        room.width if width is None else min(width, room.width),
+        room.height if height is None else min(height, room.height),
+    )
+
+
+def measure_figure(box: Box, natural: float | None, room: Extent, setting: Setting) -> Extent:
+    """A picture's or shape's size: by its box, its aspect, else all the room. `room` is already its own."""
+    ratio = box.aspect or natural
+    width, height = room.width, room.height
+    if ratio and (box.height is not None or box.width is None):
+        width = min(width, height * ratio)
+    if ratio:
+        height = min(height, width / ratio)
+    return Extent(width, height)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A text wrapped at a size in pixels."""
+
+    size: float
+    block: Block
+    wrapped: Wrapped
+
+    @property
+    def height(self) -> float:
+        """Height of all lines in pixels."""
+        return self.block.height(len(self.wrapped.spans)) * self.size
+
+
+def fit_text(piece: Piece, layer: Text, width: float, setting: Setting, squeeze: Squeeze) -> Fitted:
+    """Wrap a text into `width` pixels at the squeeze's scale."""
+    assert piece.shaped is not None
+    size = font_size(layer, setting, squeeze.scale)
+    most = min(layer.max_lines, squeeze.most_lines)
+    return Fitted(size, block_of(piece.shaped, layer.line_height), wrap(piece.shaped, width / size, most))
+
+
+def balanced(piece: Piece, layer: Text, fitted: Fitted, width: float) -> Fitted:
+    """The same text with its lines evened out, where the design wants that."""
+    if not layer.balance or piece.shaped is None:
+        return fitted
+    return replace(fitted, wrapped=balance(piece.shaped, fitted.wrapped, width / fitted.size))
+
+
+def _measure_text(piece: Piece, layer: Text, room: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
+    fitted = fit_text(piece, layer, room.width, setting, squeeze)
+    whole = not squeeze.strict or not (fitted.wrapped.truncated or fitted.wrapped.broken)
+    width = fitted.wrapped.width * fitted.size
+    fits = whole and fitted.height <= room.height + 0.01 and width <= room.width + 0.01
+    return Extent(width, fitted.height, fits)
+
+
+def _measure_button(piece: Piece, layer: Button, room: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
+    assert piece.shaped is not None
+    size = font_size(layer, setting, squeeze.scale)
+    label = wrap(piece.shaped, 1e9, 1)
+    natural = (label.width + 2 * layer.pad_x) * size
+    width = room.width if layer.box.width is not None else natural
+    shaped = piece.shaped
+    height = (shaped.cap_height + 2 * layer.pad_y) * size
+    height = max(height, (shaped.ascent + shaped.descent) * size)
+    height = room.height if layer.box.height is not None else height
+    least_wide = natural if squeeze.strict else min(natural, 4 * size)
+    return Extent(min(width, room.width), height, least_wide <= room.width + 0.01 and height <= room.height + 0.01)
+
+
+def shown(piece: Piece, squeeze: Squeeze) -> list[Piece]:
+    """The children that are not left out; a stack whose children all are is left out too."""
+    kept = [child for child in piece.children if child.layer.id not in squeeze.dropped]
+    return [
+        child
+        for child in kept
+        if not isinstance(child.layer, Group) or child.layer.layout == "free" or shown(child, squeeze)
+    ]
+
+
+def padded(layer: Group, room: Extent, setting: Setting) -> tuple[float, float, Extent]:
+    """A stack's padding in pixels and the room that it leaves."""
+    dx, dy = setting.pixels(layer.pad_x, room.width), setting.pixels(layer.pad_y, room.height)
+    return dx, dy, Extent(max(room.width - 2 * dx, 0.0), max(room.height - 2 * dy, 0.0))
+
+
+def _measure_stack(piece: Piece, layer: Group, room: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
+    dx, dy, inner = padded(layer, room, setting)
+    children = shown(piece, squeeze)
+    sizes = stack_sizes(layer, children, inner, setting, squeeze)
+    gaps = gap_of(layer, inner, setting) * max(len(children) - 1, 0)
+    fits = all(size.fits for size in sizes)
+    if layer.layout == "column":
+        width, height = max((size.width for size in sizes), default=0.0), sum(size.height for size in sizes) + gaps
+    else:
+        width, height = sum(size.width for size in sizes) + gaps, max((size.height for size in sizes), default=0.0)
+    fits = fits and width <= inner.width + 0.05 and height <= inner.height + 0.05
+    width = room.width if layer.box.width is not None else width + 2 * dx
+    height = room.height if layer.box.height is not None else height + 2 * dy
+    return Extent(width, height, fits)
+
+
+def gap_of(layer: Group, inner: Extent, setting: Setting) -> float:
+    """The space between a stack's children in pixels."""
+    return setting.pixels(layer.gap, inner.height if layer.layout == "column" else inner.width)
+
+
+def stack_sizes(layer: Group, children: list[Piece], inner: Extent, setting: Setting, squeeze: Squeeze) -> list[Extent]:
+    """The size of each child: natural ones first, then those that grow share what is left."""
+    column = layer.layout == "column"
+    sizes = {at: measure(child, inner, setting, squeeze) for at, child in enumerate(children) if not child.layer.grow}
+    used = sum(size.height if column else size.width for size in sizes.values())
+    left = (inner.height if column else inner.width) - used - gap_of(layer, inner, setting) * (len(children) - 1)
+    growing = sum(child.layer.grow for child in children)
+    for at, child in enumerate(children):
+        if at not in sizes:
+            share = max(left, 0.0) * child.layer.grow / growing
+            sizes[at] = _grown(child, share, column, inner, setting, squeeze)
+    return [sizes[at] for at in range(len(children))]
+
+
+def _grown(child: Piece, share: float, column: bool, inner: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
+    """A growing child takes its whole share along the stack; its box says the least that it needs."""
+    room = Extent(inner.width, share) if column else Extent(share, inner.height)
+    least = setting.across(
+        child.layer.box.height if column else child.layer.box.width, inner.height if column else inner.width
+    )
+    natural = measure(replace(child, layer=_freed(child.layer, column)), room, setting, squeeze)
+    fits = natural.fits and share >= (least or 0.0) - 0.05 and share > 0
+    return Extent(natural.width, share, fits) if column else Extent(share, natural.height, fits)
+
+
+def _freed(layer: AnyLayer, column: bool) -> AnyLayer:
+    """A growing layer without its least size, so that its share is what counts."""
+    box = msgspec.structs.replace(layer.box, height=None) if column else msgspec.structs.replace(layer.box, width=None)
+    return msgspec.structs.replace(layer, box=box)
+
+
+def droppable(piece: Piece, squeeze: Squeeze) -> str | None:
+    """The shown layer with the highest `drop` number in the stack; None when all of them must stay."""
+    found: list[tuple[int, str]] = []
+
+    def look(inside: Piece) -> None:
+        for child in shown(inside, squeeze):
+            if child.layer.drop:
+                found.append((child.layer.drop, child.layer.id))
+            look(child)
+
+    look(piece)
+    return max(found)[1] if found else None
+
+
+_SCALES = tuple(1 - 0.03 * step for step in range(24))
+
+
+def squeeze_to_fit(piece: Piece, room: Extent, setting: Setting) -> Squeeze:
+    """The least squeeze under which a stack fits: shrink, then leave out layers, then end texts early."""
+    squeeze = Squeeze()
+    while True:
+        fitting = _largest_scale(piece, room, setting, squeeze)
+        if fitting is not None:
+            return fitting
+        name = droppable(piece, squeeze)
+        if name is None:
+            break
+        squeeze = replace(squeeze, dropped=squeeze.dropped | {name})
+    for most in (50, 4, 3, 2, 1):
+        for scale in (_SCALES[8], _SCALES[-1]):
+            trial = replace(squeeze, scale=scale, most_lines=most, strict=False)
+            if measure(piece, room, setting, trial).fits:
+                return trial
+    return replace(squeeze, scale=_SCALES[-1], most_lines=1, strict=False)
+
+
+def _largest_scale(piece: Piece, room: Extent, setting: Setting, squeeze: Squeeze) -> Squeeze | None:
+    """Bisect the scales; the largest goes first because most rows fit as designed."""
+    if measure(piece, room, setting, squeeze).fits:
+        return squeeze
+    low, high = 1, len(_SCALES)
+    while low < high:
+        middle = (low + high) // 2
+        if measure(piece, room, setting, replace(squeeze, scale=_SCALES[middle])).fits:
+            high = middle
+        else:
+            low = middle + 1
+    return replace(squeeze, scale=_SCALES[low]) if low < len(_SCALES) else None

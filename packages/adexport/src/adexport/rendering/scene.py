@@ -1,0 +1,204 @@
+"""What a layout is made of: boxes, lines of glyphs, and the items to draw, in pixels, in drawing order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from adexport.rendering.fonts import Face
+
+Colour = int
+"""0xAARRGGBB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    """A box in pixels; y grows downwards."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        """x of the right edge."""
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        """y of the bottom edge."""
+        return self.y + self.height
+
+    def inset(self, dx: float, dy: float) -> "Rect":
+        """The box made smaller by dx on the left and right and dy above and below; never negative."""
+        return Rect(self.x + dx, self.y + dy, max(self.width - 2 * dx, 0.0), max(self.height - 2 * dy, 0.0))
+
+    def holds(self, other: "Rect", slack: float = 0.5) -> bool:
+        """Whether `other` lies inside, give or take `slack` pixels."""
+        return (
+            other.x >= self.x - slack
+            and other.y >= self.y - slack
+            and other.right <= self.right + slack
+            and other.bottom <= self.bottom + slack
+        )
+
+    def overlaps(self, other: "Rect", slack: float = 0.5) -> bool:
+        """Whether the boxes share more than `slack` pixels in both directions."""
+        wide = min(self.right, other.right) - max(self.x, other.x)
+        high = min(self.bottom, other.bottom) - max(self.y, other.y)
+        return wide > slack and high > slack
+
+
+@dataclass(frozen=True, slots=True)
+class GlyphRun:
+    """Glyphs of one face. Positions are relative to the line's left end and baseline."""
+
+    face: Face
+    glyphs: tuple[int, ...]
+    positions: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of text: its left end, baseline and advance width in pixels."""
+
+    x: float
+    baseline: float
+    width: float
+    text: str
+    runs: tuple[GlyphRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSpec:
+    """A resolved shadow: offset and blur radius in pixels."""
+
+    dx: float
+    dy: float
+    blur: float
+    colour: Colour
+
+
+@dataclass(frozen=True, slots=True)
+class FillSpec:
+    """A resolved fill: one stop is a plain colour, more are a gradient."""
+
+    gradient: str
+    angle: float
+    stops: tuple[tuple[float, Colour], ...]
+
+    @property
+    def opaque(self) -> bool:
+        """Whether every stop is opaque."""
+        return all(colour >> 24 == 0xFF for _, colour in self.stops)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """What every drawn thing has. `turns` are rotations (degrees, centre x, centre y), outermost first."""
+
+    layer: str
+    box: Rect
+    opacity: float = 1.0
+    turns: tuple[tuple[float, float, float], ...] = ()
+    shadow: ShadowSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextItem(Item):
+    """Lines of text. `ink` is the block that the lines fill; `truncated` when an ellipsis ends it."""
+
+    lines: tuple[Line, ...]
+    ink: Rect
+    size: float
+    colour: Colour
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageItem(Item):
+    """A picture in a box with rounded corners."""
+
+    source: str
+    fit: str
+    focus: tuple[float, float]
+    radius: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeItem(Item):
+    """A figure. `points` are in pixels."""
+
+    shape: str
+    fill: FillSpec | None
+    stroke: tuple[float, Colour] | None
+    radius: float = 0.0
+    points: tuple[tuple[float, float], ...] = ()
+    smooth: bool = False
+    spikes: int = 12
+    inner: float = 0.86
+
+
+AnyItem = TextItem | ImageItem | ShapeItem
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A design laid out for one canvas and one row. `left_out` names layers that found no room."""
+
+    width: int
+    height: int
+    safe: Rect
+    background: FillSpec
+    items: tuple[AnyItem, ...]
+    left_out: tuple[str, ...] = ()
+    crowded: tuple[str, ...] = field(default=())
+
+    @property
+    def canvas(self) -> Rect:
+        """The whole canvas."""
+        return Rect(0, 0, self.width, self.height)
+
+    def texts(self) -> Iterator[TextItem]:
+        """The text items, button labels included, in drawing order."""
+        return (item for item in self.items if isinstance(item, TextItem))
+
+    def of(self, layer: str) -> tuple[AnyItem, ...]:
+        """The items of one layer by its id; a button has its plate and its label."""
+        return tuple(item for item in self.items if item.layer == layer)
+
+    def overlapping_texts(self) -> list[tuple[str, str]]:
+        """Pairs of layers whose text blocks overlap."""
+        texts = list(self.texts())
+        return [
+            (one.layer, two.layer)
+            for at, one in enumerate(texts)
+            for two in texts[at + 1 :]
+            if one.ink.overlaps(two.ink)
+        ]
+
+    def clipped(self) -> list[str]:
+        """Layers whose text reaches outside the safe area, or out of the canvas where the box itself does."""
+        return [item.layer for item in self.texts() if not self.canvas.holds(item.ink)] + list(self.crowded)
+
+
+def mirrored(layout: Layout) -> Layout:
+    """The layout flipped left to right for right-to-left rows; lines, pictures and charts keep their look."""
+
+    def flip(rect: Rect) -> Rect:
+        return replace(rect, x=layout.width - rect.right)
+
+    def flip_item(item: AnyItem) -> AnyItem:
+        turns = tuple((-degrees, layout.width - x, y) for degrees, x, y in item.turns)
+        moved = replace(item, box=flip(item.box), turns=turns)
+        if isinstance(moved, TextItem):
+            lines = tuple(replace(line, x=layout.width - line.x - line.width) for line in moved.lines)
+            return replace(moved, lines=lines, ink=flip(moved.ink))
+        if isinstance(moved, ShapeItem):
+            fill = moved.fill and replace(moved.fill, angle=180 - moved.fill.angle)
+            shift = moved.box.x - item.box.x
+            return replace(moved, fill=fill, points=tuple((x + shift, y) for x, y in moved.points))
+        return moved
+
+    background = replace(layout.background, angle=180 - layout.background.angle)
+    items = tuple(flip_item(item) for item in layout.items)
+    return replace(layout, safe=flip(layout.safe), background=background, items=items)
