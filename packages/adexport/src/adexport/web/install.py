@@ -1,0 +1,37 @@
+"""Puts the pages on an application: routes, static files, and the guard in front of everything."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from adexport.catalogue import Catalogue
+from adexport.exporting import Exporting
+from adexport.queries import Queries
+from adexport.web.exports_pages import ExportsPages
+from adexport.web.guard import Guard
+from adexport.web.making_pages import MakingPages, Start
+from adexport.web.view import STATIC, View
+
+
+def install_pages(
+    app: Starlette,
+    *,
+    queries: Queries,
+    catalogue: Catalogue,
+    exporting: Exporting,
+    start: Start,
+    now: Callable[[], datetime],
+) -> None:
+    """Add the pages to `app` (a FastAPI application too), which must not be serving yet.
+
+    `start` records a prepared export and returns its id. `now` gives the current time, aware. The application itself
+    answers errors as problem+json; people get them as pages. The API is expected under `/v1`.
+    """
+    view = View(now)
+    making = MakingPages(view, catalogue, exporting, start)
+    exports = ExportsPages(view, queries, cancel=exporting.cancel, retry=exporting.retry)
+    app.router.routes += [*making.routes(), *exports.routes(), Mount("/static", StaticFiles(directory=STATIC))]
+    app.add_middleware(Guard, view=view)

@@ -1,0 +1,104 @@
+// The page of one export: follows its stream, adds what happened to the timeline, and shows a file large.
+
+import { follow } from "./stream.js";
+import { refresh } from "./patch.js";
+
+const EVERY = 350;
+const timeline = document.getElementById("timeline");
+const live = document.getElementById("live");
+const progress = document.getElementById("progress");
+const over = () => progress.dataset.over === "yes";
+const ends = new Set(["completed", "failed", "cancelled"]);
+
+let due = 0;
+let running = false;
+
+function soon() {
+  if (due) return;
+  due = setTimeout(async () => {
+    due = 0;
+    if (running) return soon();
+    running = true;
+    try {
+      await refresh();
+    } catch {
+      setTimeout(soon, 2000);
+    } finally {
+      running = false;
+    }
+    return undefined;
+  }, EVERY);
+}
+
+function since(at) {
+  const seconds = Date.parse(at) / 1000 - Number(timeline.dataset.start);
+  if (seconds < 9.95) return `+${Math.max(0, seconds).toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  return whole < 60 ? `+${whole} s` : `+${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
+}
+
+function add(sequence, entry) {
+  if (timeline.querySelector(`[data-sequence="${sequence}"]`)) return;
+  const item = document.getElementById("entry").content.firstElementChild.cloneNode(true);
+  item.dataset.sequence = sequence;
+  item.dataset.kind = entry.kind;
+  item.classList.add("fresh");
+  item.querySelector("p").textContent = entry.text;
+  const time = item.querySelector("time");
+  time.dateTime = entry.at;
+  time.title = entry.at;
+  time.textContent = since(entry.at);
+  const id = item.querySelector(".id");
+  if (entry.event_id) {
+    id.dataset.copy = entry.event_id;
+    id.querySelector("span").textContent = entry.event_id;
+  } else id.remove();
+  timeline.prepend(item);
+}
+
+if (!over()) {
+  const state = (word) => {
+    live.hidden = over();
+    live.textContent = word;
+  };
+  follow(timeline.dataset.stream, Number(timeline.dataset.last), (sequence, entry) => {
+    add(sequence, entry);
+    soon();
+    if (ends.has(entry.kind)) live.hidden = true;
+    return ends.has(entry.kind);
+  }, state);
+}
+
+const viewer = document.querySelector(".viewer");
+const pictures = () => [...document.querySelectorAll("[data-view]")];
+let at = 0;
+
+function show(index) {
+  const all = pictures();
+  at = Math.max(0, Math.min(all.length - 1, index));
+  const tile = all[at].closest(".tile");
+  const source = all[at].querySelector("img");
+  const picture = viewer.querySelector("img");
+  picture.src = source.src;
+  picture.alt = source.alt;
+  viewer.querySelector("h2").textContent = source.alt;
+  viewer.querySelector(".files").replaceChildren(...[...tile.querySelectorAll(".files > li")].map((file) => file.cloneNode(true)));
+  if (!viewer.open) viewer.showModal();
+}
+
+document.addEventListener("click", (event) => {
+  const picture = event.target.closest("[data-view]");
+  if (picture && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+    event.preventDefault();
+    show(pictures().indexOf(picture));
+  }
+  const by = event.target.closest("[data-step]");
+  if (by) show(at + Number(by.dataset.step));
+  if (event.target === viewer) viewer.close();
+});
+
+viewer.addEventListener("keydown", (event) => {
+  const by = { j: 1, k: -1, ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (by) show(at + by);
+});
+viewer.addEventListener("close", () => pictures()[at]?.focus());
