@@ -16,7 +16,7 @@ ROWS = ({"sku": "1", "name": "Shoe"}, {"sku": "2", "name": "Boot"})
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_the_dialects_of_common_programs_give_the_same_rows(delimiter, newline, encoding):
+def test_the_dialects_of_spreadsheets_give_the_same_rows(delimiter, newline, encoding):
     text = PLAIN.replace(",", delimiter).replace("\n", newline)
     feed = parse_feed(text.encode(encoding))
     assert (feed.columns, feed.rows, feed.lines) == (("sku", "name"), ROWS, (2, 3))

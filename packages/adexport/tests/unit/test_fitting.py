@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adexport.rendering.encoding import EncodeError, encode
+from adexport.rendering.encoding import EncodeError, encode, png_bytes, to_image, to_palette
 from adexport.rendering.fitting import JPEG_FLOOR, PNG_ALPHA_FLOOR, PNG_FLOOR, WEBP_FLOOR, fit
 
 
@@ -82,7 +82,8 @@ def test_png_goes_from_lossless_over_palettes_to_its_floor():
     first = fit(SMALL, "png", lossless - 1)
     assert (first.fits, first.colours) == (True, 256)
     assert fit(SMALL, "png", lossless).colours is None
-    assert fit(SMALL, "png", 1).colours == PNG_FLOOR
+    floor = len(png_bytes(to_palette(to_image(SMALL), PNG_FLOOR, dither=False)))
+    assert len(fit(SMALL, "png", 1).data) <= floor, "the floor was not tried, or was not the smallest and was kept"
     assert fit(CLEAR, "png", 1).colours == PNG_ALPHA_FLOOR
 
 
