@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tidings import Service
-
 from adexport import projections
 from adexport.adapters.local_files import LocalFiles
 from adexport.catalogue import Catalogue
@@ -23,6 +21,7 @@ from adexport.previewing import Previews
 from adexport.queries import Queries
 from adexport.rendering_pool import RenderingPool
 from adexport.settings import Settings
+from tidings import Service
 
 NAME = "adexport"
 _PREVIEW_SECONDS = 20.0
@@ -65,9 +64,7 @@ def _pool(settings: Settings, size: int, seconds: float) -> RenderingPool:
     )
 
 
-def build(
-    settings: Settings, *, store: str | None = None, new_id: Callable[[], str] = new_export_id
-) -> Application:
+def build(settings: Settings, *, store: str | None = None, new_id: Callable[[], str] = new_export_id) -> Application:
     """The application, wired but not running. Raises StorageError and NetworkDataError."""
     files = LocalFiles(settings.files)
     service = Service(NAME, store=store or settings.store)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from tidings import parse_json
 
 from adexport.assets.pictures import clean_picture
 from adexport.designs import Design, bundled_asset, parse_design
@@ -17,6 +17,7 @@ from adexport.feeds import Feed, parse_feed
 from adexport.networks import Network
 from adexport.ports import FileStore
 from adexport.projections import microseconds
+from tidings import parse_json
 
 if TYPE_CHECKING:
     from adexport.designs import Sample
@@ -96,6 +97,14 @@ def summarize(stored: StoredDesign) -> DesignSummary:
     )
 
 
+def sample_designs(samples: Mapping[str, Sample]) -> dict[str, StoredDesign]:
+    """The samples with their documents, by name."""
+    return {
+        name: StoredDesign(design=sample.design, document=_sample_document(name), sample=True, feed_csv=sample.feed_csv)
+        for name, sample in samples.items()
+    }
+
+
 _parse = lru_cache(maxsize=256)(parse_design)
 _read_feed = lru_cache(maxsize=16)(parse_feed)
 
@@ -114,10 +123,7 @@ class Catalogue:
         self._service = service
         self._files = files
         self.networks = networks
-        self._samples = {
-            name: StoredDesign(design=sample.design, document=sample.document, sample=True, feed_csv=sample.feed_csv)
-            for name, sample in samples.items()
-        }
+        self._samples = sample_designs(samples)
 
     async def designs(self) -> list[StoredDesign]:
         """The samples, then the own designs, newest first."""
@@ -205,18 +211,21 @@ class Catalogue:
         return {name for name in names if name not in known and not _bundled(name)}
 
 
+def _sample_document(name: str) -> dict[str, Any]:
+    text = (files("adexport.designs") / "samples" / f"{name}.json").read_bytes()
+    return cast(dict[str, Any], parse_json(text))
+
+
 def _bundled(name: str) -> bool:
     if not name.startswith("asset:"):
         return False
     try:
         bundled_asset(name)
-    except AdExportError:
+    except KeyError:
         return False
     return True
 
 
 def _stored(document: bytes) -> StoredDesign:
-    raw = parse_json(bytes(document))
-    return StoredDesign(design=_parse(bytes(document)), document=raw, sample=False)  # type: ignore[arg-type]
-
-
+    raw = cast(dict[str, Any], parse_json(bytes(document)))
+    return StoredDesign(design=_parse(bytes(document)), document=raw, sample=False)

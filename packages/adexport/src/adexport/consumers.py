@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from tidings import RetryPolicy, Service, Transaction, Work
-
 from adexport.errors import AdExportError
 from adexport.events import (
     AdExportRequested,
@@ -25,6 +23,7 @@ from adexport.planning import Cell, batch
 from adexport.ports import FileStore, Rendered, Renderer, RenderJob
 from adexport.projections import as_json, files_word, finish, microseconds, note, read_standing
 from adexport.snapshot import Snapshot, decode_snapshot
+from tidings import RetryPolicy, Service, Transaction, Work
 
 _LOG = logging.getLogger("adexport.worker")
 _PENDING = """SELECT position, key, feed_row, width, height, format, limit_bytes, wanted_quality FROM adexport_cell
@@ -99,7 +98,9 @@ def subscribe_planning(service: Service) -> None:
             await give_up(tx, event.export_id)
         if verdict is Check.ASK_AGAIN:
             files, _ = await request_missing(tx, event.export_id, event.round)
-            await note(tx, event.export_id, "asked_again", f"Nothing arrived lately: asked again for {files_word(files)}")
+            await note(
+                tx, event.export_id, "asked_again", f"Nothing arrived lately: asked again for {files_word(files)}"
+            )
         if verdict in (Check.WAIT, Check.ASK_AGAIN):
             timer = ExportCheckDue(export_id=event.export_id, round=event.round, settled=standing.settled)
             tx.publish(timer, at=next_check(tx.now(), standing.deadline))
@@ -246,9 +247,7 @@ def subscribe_rendering(service: Service, rendering: BatchRendering, *, concurre
                 tx.publish(_generated(event, files))
             if failed:
                 tx.publish(
-                    AdGenerationFailed(
-                        export_id=event.export_id, round=event.round, count=len(failed), cells=failed
-                    )
+                    AdGenerationFailed(export_id=event.export_id, round=event.round, count=len(failed), cells=failed)
                 )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import msgspec
-from tidings import Event
 
 from adexport.rendering.encoding import FormatName
+from tidings import Event
 
 _NOTIFICATIONS_LAST = timedelta(days=7)
 
@@ -139,9 +139,7 @@ class ExportCancelled(Event, name="adexport.export.cancelled", version=1, key="e
     done: int
 
 
-class ExportProgressed(
-    Event, name="adexport.export.progressed", version=1, key="export_id", keep=_NOTIFICATIONS_LAST
-):
+class ExportProgressed(Event, name="adexport.export.progressed", version=1, key="export_id", keep=_NOTIFICATIONS_LAST):
     """The read model of an export changed: a notification, the reader looks at entry `sequence` of its timeline."""
 
     export_id: str

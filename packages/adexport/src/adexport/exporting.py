@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from tidings import Service, Transaction
 
 from adexport.catalogue import Catalogue, StoredDesign
 from adexport.designs import Design, parse_design
@@ -27,6 +26,7 @@ from adexport.rendering import ENGINE_VERSION
 from adexport.rendering.encoding import ENCODER_VERSION
 from adexport.requests import ExportRequest, RequestError, parse_size
 from adexport.snapshot import Snapshot, named_digests
+from tidings import Service, Transaction
 
 ENGINE = f"{ENGINE_VERSION}+{ENCODER_VERSION}"
 _RECORD = """INSERT INTO adexport_export (id, title, design, design_title, snapshot, networks, sizes, formats,
@@ -203,9 +203,7 @@ class Exporting:
                 microseconds(tx),
             )
             assert row is not None
-            event = AdExportRequested(
-                export_id=export_id, round=row["round"], snapshot=row["snapshot"], files=files
-            )
+            event = AdExportRequested(export_id=export_id, round=row["round"], snapshot=row["snapshot"], files=files)
             envelope = tx.publish(event)
             await note(tx, export_id, "retried", f"Asked again for {files_word(files)}", event_id=envelope.id)
 
@@ -303,5 +301,3 @@ def _cell_values(prepared: Prepared) -> Iterable[list[Any]]:
 
 def _stamp(moment: datetime) -> int:
     return int(moment.timestamp()) * 1_000_000 + moment.microsecond
-
-

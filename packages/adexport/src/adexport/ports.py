@@ -73,5 +73,3 @@ class Renderer(Protocol):
     async def render(self, job: RenderJob) -> list[Rendered]:
         """One result for each cell of the job, in order. Raises RenderingCrashedError or RenderingTimedOutError."""
         ...
-
-

@@ -6,11 +6,11 @@ from collections import OrderedDict
 
 import msgspec
 
+from adexport.catalogue import Catalogue, StoredDesign
 from adexport.errors import AdExportError
 from adexport.events import CellOrder
 from adexport.exporting import ENGINE, DesignFacts, Exporting, choose_targets
 from adexport.pictures_named import check_pictures
-from adexport.catalogue import Catalogue, StoredDesign
 from adexport.planning import MAX_SIDE, Target, plan
 from adexport.ports import FileStore, Renderer, RenderJob
 from adexport.requests import ExportRequest, PreviewRequest, RequestError
@@ -92,9 +92,7 @@ class Previews:
         )
         paths = {name: str(await self._files.local(name.removeprefix("sha256:"))) for name in assets}
         document = msgspec.json.encode(stored.document)
-        return PreviewOrder(
-            key=cell.key, job=RenderJob(design=document, rows={0: used}, cells=[order], assets=paths)
-        )
+        return PreviewOrder(key=cell.key, job=RenderJob(design=document, rows={0: used}, cells=[order], assets=paths))
 
     async def make(self, order: PreviewOrder) -> Preview:
         """The picture. Raises PreviewError when it cannot be made, TooManyPreviewsError when too many wait."""
@@ -135,12 +133,11 @@ class Previews:
         """The size with the network's limit, as the export would choose it."""
         wanted = ExportRequest(
             design=stored.design.name,
-            sizes=[request.size],
-            networks=[request.network] if request.network else [],
+            sizes=(request.size,),
+            networks=(request.network,) if request.network else (),
             max_bytes=request.max_bytes,
         )
         (target,) = choose_targets(wanted, stored.design, self._catalogue.networks)
         if max(target.width, target.height) > MAX_SIDE:
             raise RequestError(f"Size {request.size} is over {MAX_SIDE} px a side. Choose a smaller one.", "$.size")
         return target
-

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from tidings import Event, Service, Transaction
 
 from adexport.events import (
     AdGenerated,
@@ -18,6 +17,7 @@ from adexport.events import (
 )
 from adexport.export import Standing, State, ending
 from adexport.queries import moment
+from tidings import Event, Service, Transaction
 
 if TYPE_CHECKING:
     from tidings import Row
@@ -99,7 +99,7 @@ def microseconds(tx: Transaction) -> int:
 
 
 def files_word(count: int) -> str:
-    """"1 file", "48 files"."""
+    """ "1 file", "48 files"."""
     return f"{count} file{'' if count == 1 else 's'}"
 
 

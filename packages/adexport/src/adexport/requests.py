@@ -15,7 +15,9 @@ MAX_ROWS = 10_000
 Size = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}x[1-9][0-9]{0,3}$", description="Width x height in pixels.")]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="The id of an uploaded feed.")]
-Fields = Annotated[dict[Annotated[str, Meta(max_length=200)], Annotated[str, Meta(max_length=10_000)]], Meta(max_length=100)]
+Fields = Annotated[
+    dict[Annotated[str, Meta(max_length=200)], Annotated[str, Meta(max_length=10_000)]], Meta(max_length=100)
+]
 Bytes = Annotated[int, Meta(ge=1, le=100_000_000)]
 Quality = Annotated[int, Meta(ge=1, le=100)]
 
@@ -44,9 +46,9 @@ class ExportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     title: Title | None = None
     feed: Digest | None = None
     rows: Annotated[list[Fields], Meta(min_length=1, max_length=MAX_ROWS)] | None = None
-    networks: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=50)] = []
-    sizes: Annotated[list[Size], Meta(max_length=200)] = []
-    formats: Annotated[list[FormatName], Meta(min_length=1, max_length=10)] = ["jpeg"]
+    networks: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=50)] = ()
+    sizes: Annotated[tuple[Size, ...], Meta(max_length=200)] = ()
+    formats: Annotated[tuple[FormatName, ...], Meta(min_length=1, max_length=10)] = ("jpeg",)
     max_bytes: Bytes | None = None
     quality: Quality | None = None
     naming: Annotated[str, Meta(max_length=200)] | None = None

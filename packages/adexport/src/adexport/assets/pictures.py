@@ -39,7 +39,9 @@ def clean_picture(data: bytes) -> Picture:
     """
     kind = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
     if kind is None or (kind == "WEBP" and data[8:12] != b"WEBP"):
-        raise PictureError("The bytes are no PNG, JPEG or WebP picture. Upload one of these formats (SVG is not taken).")
+        raise PictureError(
+            "The bytes are no PNG, JPEG or WebP picture. Upload one of these formats (SVG is not taken)."
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap is stricter

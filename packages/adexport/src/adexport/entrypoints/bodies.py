@@ -9,10 +9,10 @@ from urllib.parse import quote
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from tidings import parse_json
 
 from adexport.entrypoints.problems import ProblemError
 from adexport.requests import convert
+from tidings import parse_json
 
 MAX_JSON = 1_048_576
 JSON_TYPES = ("application/json",)

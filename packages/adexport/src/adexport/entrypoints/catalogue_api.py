@@ -57,7 +57,9 @@ async def get_design(request: Request, name: Annotated[str, Path(max_length=64)]
     return answer(DesignAnswer(design=summarize(stored), document=stored.document, sample_rows=rows))
 
 
-@router.post("/designs", status_code=201, openapi_extra=bytes_body("application/json"), responses=gives(DesignSummary, 201))
+@router.post(
+    "/designs", status_code=201, openapi_extra=bytes_body("application/json"), responses=gives(DesignSummary, 201)
+)
 async def create_design(request: Request) -> Response:
     """Check a design document and keep it under its name. A design never changes: another one needs another name."""
     stored = await parts(request).catalogue.keep_design(await read_body(request, MAX_JSON, JSON_TYPES))
@@ -111,7 +113,10 @@ async def list_networks(request: Request) -> Response:
 
 
 @router.post(
-    "/preview", openapi_extra=body_of(PreviewRequest), responses=gives_bytes(*_MEDIA_TYPES.values()), response_class=Response
+    "/preview",
+    openapi_extra=body_of(PreviewRequest),
+    responses=gives_bytes(*_MEDIA_TYPES.values()),
+    response_class=Response,
 )
 async def preview(request: Request) -> Response:
     """One file as the export would make it, its weight and its limit in the headers."""

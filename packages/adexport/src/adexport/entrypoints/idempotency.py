@@ -12,10 +12,10 @@ from datetime import timedelta
 
 import msgspec
 from starlette.requests import Request
-from tidings import Service, Transaction
 
 from adexport.entrypoints.problems import ProblemError
 from adexport.projections import microseconds
+from tidings import Service, Transaction
 
 MAX_KEY = 255
 KEPT = timedelta(days=7)
@@ -28,7 +28,7 @@ class StoredAnswer(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class RacedError(Exception):  # noqa: N818 - never leaves this package: it only rolls a transaction back
+class RacedError(Exception):
     """Another process stored an answer for this key in the meantime."""
 
 

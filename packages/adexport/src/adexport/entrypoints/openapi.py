@@ -36,13 +36,18 @@ def body_of(kind: Any) -> dict[str, Any]:
 def bytes_body(*media_types: str) -> dict[str, Any]:
     """`openapi_extra` of a route that reads the file itself."""
     schema = {"type": "string", "format": "binary"}
-    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema} for media_type in media_types}}}
+    return {
+        "requestBody": {"required": True, "content": {media_type: {"schema": schema} for media_type in media_types}}
+    }
 
 
 def gives(kind: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route that answers `kind` as JSON."""
     content = {"application/json": {"schema": _schema(kind)}}
-    return {status: {"description": "OK" if status == 200 else "Accepted", "content": content} for status in statuses or (200,)}
+    return {
+        status: {"description": "OK" if status == 200 else "Accepted", "content": content}
+        for status in statuses or (200,)
+    }
 
 
 def gives_bytes(*media_types: str) -> dict[int | str, dict[str, Any]]:

@@ -12,7 +12,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from tidings import StrictJSONError, TidingsError
 
 from adexport.adapters.local_files import FileMissingError
 from adexport.catalogue import NameTakenError, UnknownError
@@ -22,6 +21,7 @@ from adexport.exporting import PreflightError
 from adexport.feeds import FeedError
 from adexport.queries import CursorError
 from adexport.requests import LineBreakError, RequestError
+from tidings import StrictJSONError, TidingsError
 
 _LOG = logging.getLogger("adexport.http")
 MEDIA_TYPE = "application/problem+json"

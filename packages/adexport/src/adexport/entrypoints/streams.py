@@ -26,7 +26,9 @@ def read_last_event_id(request: Request) -> int | None:
     if not given:
         return None
     if not (given.isascii() and given.isdigit() and len(given) <= 15):
-        raise ProblemError(400, "Last-Event-ID is not one of this stream's ids. Leave it out to start from the beginning.")
+        raise ProblemError(
+            400, "Last-Event-ID is not one of this stream's ids. Leave it out to start from the beginning."
+        )
     return int(given)
 
 

@@ -1,0 +1,57 @@
+"""The content-addressed folder: complete or not there, equal content once, no way out of the folder."""
+
+import asyncio
+import hashlib
+import os
+
+import pytest
+
+from adexport.adapters import local_files
+from adexport.adapters.local_files import FileMissingError, LocalFiles, StorageError
+
+
+async def test_content_is_found_by_its_digest(tmp_path):
+    files = LocalFiles(tmp_path / "files")
+    digests = await files.put([b"one", b"two", b"one"])
+    assert digests == [hashlib.sha256(each).hexdigest() for each in (b"one", b"two", b"one")]
+    assert await files.read(digests[1]) == b"two"
+    assert (await files.local(digests[0])).read_bytes() == b"one"
+    assert await files.present([*digests, "0" * 64]) == set(digests)
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 2
+
+
+async def test_equal_content_from_many_writers_is_one_file(tmp_path):
+    files = LocalFiles(tmp_path)
+    digests = await asyncio.gather(*(files.put([b"same" * 1000]) for _ in range(20)))
+    assert len({digest for (digest,) in digests}) == 1
+    assert [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()] == [b"same" * 1000]
+
+
+async def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def cut(source, target):
+        raise OSError(28, "No space left on device")
+
+    files = LocalFiles(tmp_path)
+    monkeypatch.setattr(local_files.os, "replace", cut)
+    with pytest.raises(StorageError, match="No space left"):
+        await files.put([b"content"])
+    monkeypatch.undo()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert await files.put([b"content"])
+
+
+async def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(local_files.os, "fsync", lambda fd, real=os.fsync: (steps.append("sync"), real(fd)))
+    monkeypatch.setattr(local_files.os, "replace", lambda a, b, real=os.replace: (steps.append("name"), real(a, b)))
+    await LocalFiles(tmp_path).put([b"content"])
+    assert steps == ["sync", "name", "sync"]
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "A" * 64, "0" * 63, "0" * 64 + "/x", "", "0" * 64])
+async def test_only_a_stored_digest_names_a_file(tmp_path, name):
+    files = LocalFiles(tmp_path)
+    with pytest.raises(FileMissingError):
+        await files.read(name)
+    with pytest.raises(FileMissingError):
+        await files.local(name)
