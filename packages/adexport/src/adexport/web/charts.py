@@ -40,6 +40,6 @@ def bars(days: Sequence[Day]) -> Bars:
     items = []
     for number, day in enumerate(days):
         height = round(max(HEIGHT * day.exports / most, LEAST), 1)
-        bar = Bar(round(number * step, 1), HEIGHT - height, round(step - GAP, 1), height, day.day, day.exports, day.files)
-        items.append(bar)
+        left, width = round(number * step, 1), round(step - GAP, 1)
+        items.append(Bar(left, HEIGHT - height, width, height, day.day, day.exports, day.files))
     return Bars(WIDTH, HEIGHT, items)

@@ -1,7 +1,6 @@
 """The pages of exports: the list with its figures, and one export with its live progress."""
 
 from collections.abc import Awaitable, Callable
-from typing import cast
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,7 +20,7 @@ Act = Callable[[str], Awaitable[object]]
 
 
 class ExportsPages:
-    """Reads through `queries`; `cancel` and `retry` are the use cases behind the buttons, called with an export's id."""
+    """Reads through `queries`; `cancel` and `retry` are the use cases behind the buttons, called with an id."""
 
     def __init__(self, view: View, queries: Queries, *, cancel: Act, retry: Act) -> None:
         """Keep what the pages need; nothing is read yet."""
@@ -52,14 +51,22 @@ class ExportsPages:
         )
         analytics = await self._queries.analytics()
         data = {"analytics": analytics, "exports": listed.items, "next_cursor": listed.next_cursor}
-        shown = {"title": "Exports", "page": "exports", "q": search, "state": state, "bars": bars(analytics.days)}
-        return self._view.page(request, "exports.html", data, **shown)
+        return self._view.page(
+            request,
+            "exports.html",
+            data,
+            title="Exports",
+            page="exports",
+            q=search,
+            state=state,
+            bars=bars(analytics.days),
+        )
 
     async def export(self, request: Request) -> Response:
         """Show one export: `group` is size or row, `only` one of these groups, `page` counts from 0."""
         export = await self._find(request)
         asked = request.query_params
-        grouping = cast(Grouping, "row" if asked.get("group") == "row" else "size")
+        grouping: Grouping = "row" if asked.get("group") == "row" else "size"
         only, page = asked.get("only"), _page_number(asked.get("page", "0"))
         groups, next_groups = await load_groups(self._queries, export, grouping, only, page)
         timeline = await self._queries.export_timeline(export.id, after=max(export.version - TIMELINE_SHOWN, 0))

@@ -58,7 +58,7 @@ async def _refusal(scope: Scope, receive: Receive, send: Send) -> None:
         "type": "about:blank",
         "title": "This request came from another site",
         "status": 403,
-        "detail": "Ad Export only takes changes from its own pages and from programs. Open the page here and try again.",
+        "detail": "Only the pages of this service and programs may change things. Open the page here and try again.",
     }
     await JSONResponse(problem, 403, media_type="application/problem+json")(scope, receive, send)
 

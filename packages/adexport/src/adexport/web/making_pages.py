@@ -10,9 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
-from tidings import TidingsError
 
-from adexport.catalogue import Catalogue, summarize
+from adexport.catalogue import Catalogue, StoredDesign, summarize
 from adexport.errors import AdExportError
 from adexport.exporting import Exporting, Prepared
 from adexport.naming import DEFAULT_PATTERN, TOKENS
@@ -22,6 +21,7 @@ from adexport.rendering.encoding import FORMATS
 from adexport.web.export_view import proportion
 from adexport.web.order import Checked, Order, check, read_order
 from adexport.web.view import View
+from tidings import TidingsError
 
 # A feed may have 5 MB; the rest of a form is small.
 MAX_FORM_BYTES = 6_000_000
@@ -36,7 +36,7 @@ Start = Callable[[Prepared], Awaitable[str]]
 
 
 class SizeChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """A size to tick. `networks` have a placement of it; `limits` are `network:bytes` (or `network:`) of all that take it."""
+    """A size to tick. `networks` have a placement of it; `limits` are `network:bytes` (or `network:`) of all takers."""
 
     name: str
     width: int
@@ -69,7 +69,7 @@ def _size_choice(width: int, height: int, networks: Mapping[str, Network]) -> Si
         name=f"{width}x{height}",
         width=width,
         height=height,
-        networks=[name for name in taking if any((p.width, p.height) == (width, height) for p in networks[name].placements)],
+        networks=[name for name, place in taking.items() if place in networks[name].placements],
         limits=[f"{name}:{place.max_bytes or ''}" for name, place in taking.items()],
     )
 
@@ -167,6 +167,13 @@ class MakingPages:
             order = msgspec.structs.replace(order, feed=feed.id, source="feed")
         return order
 
+    async def _example(self, designs: list[StoredDesign], name: str) -> dict[str, str]:
+        """The first row of a design's sample feed, so that nobody starts from empty fields."""
+        for stored in designs:
+            if stored.design.name == name:
+                return (await self._exporting.load_feed(stored, None, None)).rows[0]
+        return {}
+
     async def _first_design(self) -> str:
         designs = await self._catalogue.designs()
         return designs[0].design.name if designs else ""
@@ -179,7 +186,8 @@ class MakingPages:
     async def _show_form(
         self, request: Request, order: Order, checked: Checked | None, problems: list[Problem], *, status: int = 200
     ) -> Response:
-        designs = [summarize(stored) for stored in await self._catalogue.designs()]
+        stored = await self._catalogue.designs()
+        designs = [summarize(one) for one in stored]
         data: dict[str, Any] = {
             "order": order,
             "checked": checked,
@@ -192,6 +200,7 @@ class MakingPages:
             "title": "New export",
             "page": "new",
             "fields": next((design.fields for design in designs if design.name == order.design), []),
+            "example": await self._example(stored, order.design),
             "formats": FORMAT_NOTES,
             "tokens": TOKENS,
             "pattern": DEFAULT_PATTERN,

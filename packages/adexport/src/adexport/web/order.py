@@ -37,7 +37,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """What an order comes to: counts, expected weight of all files in bytes, and expected seconds until all are ready."""
+    """What an order comes to: counts, expected bytes of all files, and expected seconds until all are ready."""
 
     rows: int
     sizes: int
@@ -109,7 +109,7 @@ def _more_sizes(text: str) -> list[str]:
     sizes = [part for part in re.split(r"[\s,;]+", text.lower().replace("×", "x")) if part]
     for size in sizes:
         if not _SIZE.fullmatch(size):
-            raise RequestError(f"{size[:40]!r} is not a size. Write width x height in pixels, such as 640x360.", "$.sizes")
+            raise RequestError(f"{size[:40]!r} is not a size. Write width x height, such as 640x360.", "$.sizes")
     return sizes
 
 
@@ -119,7 +119,7 @@ def _bytes(text: str) -> int:
     except ValueError:
         kilobytes = 0
     if not 0 < kilobytes <= 100_000:
-        raise RequestError(f"{text[:20]!r} is not a limit. Write kilobytes from 1 to 100,000, such as 150.", "$.max_bytes")
+        raise RequestError(f"{text[:20]!r} is not a limit. Write kilobytes, such as 150.", "$.max_bytes")
     return round(kilobytes * 1000)
 
 

@@ -28,6 +28,7 @@ PAGE_HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+TWIN_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def route_path(scope: Mapping[str, Any]) -> str:
@@ -73,7 +74,7 @@ class View:
         """
         path = route_path(request.scope)
         if path.endswith(".json"):
-            return Response(msgspec.json.encode(data), media_type="application/json", headers={"Cache-Control": "no-store"})
+            return Response(msgspec.json.encode(data), media_type="application/json", headers=TWIN_HEADERS)
         return self.html(path, template, {**data, **shown}, query=request.url.query, status=status)
 
     def html(

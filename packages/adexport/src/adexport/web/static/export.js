@@ -97,7 +97,8 @@ document.addEventListener("click", (event) => {
   if (event.target === viewer) viewer.close();
 });
 
-viewer.addEventListener("keydown", (event) => {
+document.addEventListener("keydown", (event) => {
+  if (!viewer.open) return;
   const by = { j: 1, k: -1, ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (by) show(at + by);
 });
