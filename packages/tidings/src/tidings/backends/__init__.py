@@ -1,0 +1,12 @@
+"""One technology each, chosen by URL scheme and loaded when first asked for. Backends never import each other."""
+
+STORES = {
+    "sqlite": "tidings.backends.sqlite",
+    "sqlite+apsw": "tidings.backends.sqlite",
+}
+"""URL scheme -> module with `open_store(url, world)`."""
+
+TRANSPORTS = {
+    "memory": "tidings.backends.memory",
+}
+"""URL scheme -> module with `open_transport(url)`."""

@@ -1,0 +1,53 @@
+"""The store's statements in SQLite's SQL, table by table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tidings.backends.sqlite.driver import Connection, render
+from tidings.backends.sqlite.statements.held import HeldStatements
+from tidings.backends.sqlite.statements.log import LogStatements
+from tidings.backends.sqlite.statements.progress import ProgressStatements
+from tidings.backends.sqlite.statements.ready import ReadyStatements
+from tidings.backends.sqlite.statements.scheduled import ScheduledStatements
+from tidings.store import Value
+
+
+class SqliteStatements(LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements):
+    """Implements tidings.store.Statements over one connection.
+
+    They are coroutines, as the port says, but none waits: SQLite answers in microseconds.
+    """
+
+    def __init__(self, connection: Connection, lanes: int) -> None:
+        self._db = connection
+        self._lanes = lanes
+        self._depth = 0
+        self.touched: set[str] = set()
+
+    def start(self) -> None:
+        """Begin anew: a transaction has begun or was rolled back."""
+        self._depth = 0
+        self.touched = set()
+
+    async def execute(self, sql: str, args: Sequence[Value]) -> int:
+        """Execute the user's statement; return how many rows it changed."""
+        return self._db.run(render(sql), args)
+
+    async def query(self, sql: str, args: Sequence[Value]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """Execute the user's query; return column names and rows."""
+        return self._db.described(render(sql), args)
+
+    async def savepoint(self) -> None:
+        """Mark a place to return to; places nest."""
+        self._depth += 1
+        self._db.run(f"SAVEPOINT s{self._depth}")
+
+    async def release(self) -> None:
+        """Keep what was done since the last savepoint."""
+        self._db.run(f"RELEASE s{self._depth}")
+        self._depth -= 1
+
+    async def roll_back_to_savepoint(self) -> None:
+        """Undo what was done since the last savepoint."""
+        self._db.run(f"ROLLBACK TO s{self._depth}")
+        await self.release()

@@ -1,0 +1,100 @@
+"""Statements on the log: append, admit, read, find, drop."""
+
+from collections.abc import Iterable, Sequence
+
+from tidings.backends.sqlite.statements.rows import ENVELOPE_COLUMNS, Speaker, envelope_row, lane_of, marks, record
+from tidings.events import Envelope
+from tidings.store import Page, Record
+from tidings.world import microseconds
+
+_APPEND = f"INSERT INTO tidings_log (lane, {ENVELOPE_COLUMNS}) VALUES ({marks(17)})"
+_RECORD = f"SELECT position, lane, {ENVELOPE_COLUMNS} FROM tidings_log"
+_ADMIT = "INSERT INTO tidings_admitted (time, source, id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"
+
+WINDOW = 5000
+"""Positions that one read looks at, at most: about 1 ms when nothing of them matches."""
+
+
+class LogStatements(Speaker):
+    """Part of SqliteStatements."""
+
+    async def append(self, envelopes: Sequence[Envelope]) -> None:
+        """Write events to the end of the log, in this order."""
+        lanes = self._lanes
+        self._db.many(_APPEND, [(lane_of(envelope, lanes), *envelope_row(envelope)) for envelope in envelopes])
+        self.touched.update([envelope.type for envelope in envelopes])
+
+    async def admit(self, envelopes: Sequence[Envelope], *, dated: bool = True) -> list[Envelope]:
+        """Note that these have come; return those that had not come before.
+
+        `dated`: the envelope's time is the same on every copy, and is part of the identity's partition.
+        """
+        fresh = []
+        for envelope in envelopes:
+            time = microseconds(envelope.time) if dated else 0
+            if self._db.run(_ADMIT, (time, envelope.source, envelope.id)):
+                fresh.append(envelope)
+        return fresh
+
+    async def read(self, after: int, types: Sequence[str], lanes: Sequence[int], limit: int) -> Page:
+        """Read the events of some types and lanes after a position, in order of position."""
+        last = min(await self.head(), after + WINDOW)
+        if last <= after:
+            return Page([], after)
+        in_lanes = "" if len(lanes) == self._lanes else f" AND lane IN ({', '.join(map(str, lanes))})"
+        rows = self._db.rows(
+            f"{_RECORD} WHERE position > ?1 AND position <= ?2 AND type IN ({marks(len(types), 4)}){in_lanes} "
+            "ORDER BY position LIMIT ?3",
+            (after, last, limit, *types),
+        )
+        return Page([record(row) for row in rows], rows[-1][0] if len(rows) == limit else last)
+
+    async def records(self, positions: Sequence[int]) -> dict[int, Record]:
+        """Return the events at some positions."""
+        found: dict[int, Record] = {}
+        for start in range(0, len(positions), 200):
+            some = positions[start : start + 200]
+            for row in self._db.rows(f"{_RECORD} WHERE position IN ({marks(len(some))})", tuple(some)):
+                found[row[0]] = record(row)
+        return found
+
+    async def find(self, event_id: str) -> list[Record]:
+        """Return the events with an id: at most one for each source."""
+        return [record(row) for row in self._db.rows(f"{_RECORD} WHERE id = ?1 ORDER BY position", (event_id,))]
+
+    async def caused_by(self, correlation: str) -> list[Record]:
+        """Return every event that followed from a first one, which is not among them."""
+        sql = f"{_RECORD} WHERE correlation = ?1 AND causation IS NOT NULL ORDER BY position"
+        return [record(row) for row in self._db.rows(sql, (correlation,))]
+
+    async def recent(self, after: int, limit: int) -> list[Record]:
+        """Return events after a position, whatever their type."""
+        sql = f"{_RECORD} WHERE position > ?1 ORDER BY position LIMIT ?2"
+        return [record(row) for row in self._db.rows(sql, (after, limit))]
+
+    async def head(self) -> int:
+        """Return the position of the newest event, 0 if there is none."""
+        return int(self._db.rows("SELECT ifnull(max(position), 0) FROM tidings_log")[0][0])
+
+    async def position_at(self, time: int) -> int:
+        """Return the position after which events are not older than a time (microseconds)."""
+        sql = "SELECT position - 1 FROM tidings_log WHERE time >= ?1 ORDER BY position LIMIT 1"
+        rows = self._db.rows(sql, (time,))
+        return int(rows[0][0]) if rows else await self.head()
+
+    async def keeps(self) -> list[str]:
+        """Return the retention classes that the log holds."""
+        return [row[0] for row in self._db.rows("SELECT DISTINCT keep FROM tidings_log ORDER BY keep")]
+
+    async def drop(self, keep: str, through: int, older_than: int, limit: int) -> int:
+        """Drop events of a retention class, up to a position and older than a time; return how many."""
+        return self._db.run(
+            "DELETE FROM tidings_log WHERE position IN (SELECT position FROM tidings_log "
+            "WHERE position <= ?2 AND keep = ?1 AND time < ?3 ORDER BY position LIMIT ?4)",
+            (keep, through, older_than, limit),
+        )
+
+
+def types_of(values: Iterable[str]) -> tuple[str, ...]:
+    """Return event types in a fixed order, so that the same statement is prepared once."""
+    return tuple(sorted(set(values)))

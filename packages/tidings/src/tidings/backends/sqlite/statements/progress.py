@@ -1,0 +1,126 @@
+"""Statements on subscriptions, workers and the progress chain."""
+
+import msgspec
+
+from tidings.backends.sqlite.statements.rows import Speaker
+from tidings.store import SUBSCRIPTION_CHANGED, LaneStep, SubscriptionRow, WorkerRow
+
+_SUBSCRIPTION = "name, service, kind, ordered, types, start, version, paused_by, paused_because"
+_WORKER = "id, service, host, pid, started, expires"
+_OWNED_BY_SUBSCRIPTION = ("tidings_progress", "tidings_ready", "tidings_held")
+
+STEPS_KEPT = 64
+"""Old steps of a lane are deleted in chunks of this size."""
+
+
+class ProgressStatements(Speaker):
+    """Part of SqliteStatements."""
+
+    async def register(self, row: SubscriptionRow) -> None:
+        """Write a subscription. The first time, its lanes begin at `start`; later, only what it declares changes."""
+        new = not self._db.rows("SELECT 1 FROM tidings_subscription WHERE name = ?1", (row.name,))
+        self._db.run(
+            f"INSERT INTO tidings_subscription ({_SUBSCRIPTION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) "
+            "ON CONFLICT (name) DO UPDATE SET service = ?2, kind = ?3, ordered = ?4, types = ?5",
+            (
+                row.name,
+                row.service,
+                row.kind,
+                row.ordered,
+                msgspec.json.encode(row.types).decode(),
+                row.start,
+                row.version,
+                row.paused_by,
+                row.paused_because,
+            ),
+        )
+        if new:
+            self._db.many(
+                "INSERT INTO tidings_progress (subscription, lane, step, position, owner) VALUES (?1, ?2, 0, ?3, NULL)",
+                [(row.name, lane, row.start) for lane in range(self._lanes)],
+            )
+        self.touched.add(SUBSCRIPTION_CHANGED)
+
+    async def subscriptions(self) -> list[SubscriptionRow]:
+        """Return every subscription on this log."""
+        rows = self._db.rows(f"SELECT {_SUBSCRIPTION} FROM tidings_subscription ORDER BY name")
+        return [
+            SubscriptionRow(
+                row[0], row[1], row[2], bool(row[3]), tuple(msgspec.json.decode(row[4])), row[5], row[6], row[7], row[8]
+            )
+            for row in rows
+        ]
+
+    async def rename(self, old: str, new: str) -> None:
+        """Give a subscription another name; its progress and exceptions go with it."""
+        self._db.run("UPDATE tidings_subscription SET name = ?2 WHERE name = ?1", (old, new))
+        for table in _OWNED_BY_SUBSCRIPTION:
+            self._db.run(f"UPDATE {table} SET subscription = ?2 WHERE subscription = ?1", (old, new))
+        self.touched.add(SUBSCRIPTION_CHANGED)
+
+    async def forget(self, name: str) -> None:
+        """Remove a subscription with its progress and exceptions."""
+        self._db.run("DELETE FROM tidings_subscription WHERE name = ?1", (name,))
+        for table in _OWNED_BY_SUBSCRIPTION:
+            self._db.run(f"DELETE FROM {table} WHERE subscription = ?1", (name,))
+        self.touched.add(SUBSCRIPTION_CHANGED)
+
+    async def pause(self, name: str, actor: str | None, reason: str | None) -> bool:
+        """Pause a subscription in somebody's name, or resume it (no actor); say whether there is such a one."""
+        self.touched.add(SUBSCRIPTION_CHANGED)
+        sql = "UPDATE tidings_subscription SET paused_by = ?2, paused_because = ?3 WHERE name = ?1"
+        return bool(self._db.run(sql, (name, actor, reason)))
+
+    async def beat(self, row: WorkerRow) -> None:
+        """Write a worker's heartbeat."""
+        self._db.run(
+            f"INSERT INTO tidings_worker ({_WORKER}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
+            "ON CONFLICT (id) DO UPDATE SET expires = ?6",
+            (row.id, row.service, row.host, row.pid, row.started, row.expires),
+        )
+
+    async def workers(self) -> list[WorkerRow]:
+        """Return every worker that has not retired, the dead included."""
+        rows = self._db.rows(f"SELECT {_WORKER} FROM tidings_worker ORDER BY id")
+        return [WorkerRow(*row) for row in rows]
+
+    async def retire(self, worker: str) -> None:
+        """Remove a worker."""
+        self._db.run("DELETE FROM tidings_worker WHERE id = ?1", (worker,))
+        self.touched.add(SUBSCRIPTION_CHANGED)
+
+    async def steps(self, subscription: str) -> list[LaneStep]:
+        """Return the newest step of each lane."""
+        # SQLite takes the bare columns from the row that holds the maximum.
+        rows = self._db.rows(
+            "SELECT lane, max(step), position, owner FROM tidings_progress WHERE subscription = ?1 GROUP BY lane",
+            (subscription,),
+        )
+        return [LaneStep(*row) for row in rows]
+
+    async def advance(self, subscription: str, step: LaneStep) -> bool:
+        """Insert a lane's next step; False if another owner has inserted it: then nothing of this may commit."""
+        inserted = self._db.run(
+            "INSERT INTO tidings_progress (subscription, lane, step, position, owner) SELECT ?1, ?2, ?3, ?4, ?5 "
+            "WHERE (SELECT max(step) FROM tidings_progress WHERE subscription = ?1 AND lane = ?2) = ?3 - 1",
+            (subscription, step.lane, step.step, step.position, step.owner),
+        )
+        if inserted and step.step % STEPS_KEPT == 0:
+            self._db.run(
+                "DELETE FROM tidings_progress WHERE subscription = ?1 AND lane = ?2 AND step < ?3",
+                (subscription, step.lane, step.step),
+            )
+        return bool(inserted)
+
+    async def floors(self) -> dict[str, int]:
+        """Return for each subscription the position up to which it needs no event any more."""
+        rows = self._db.rows(
+            "SELECT s.name, min("
+            "(SELECT min(newest) FROM (SELECT max(position) AS newest FROM tidings_progress "
+            "  WHERE subscription = s.name GROUP BY lane)),"
+            "ifnull((SELECT min(position) - 1 FROM tidings_ready WHERE subscription = s.name), 9223372036854775807),"
+            "ifnull((SELECT min(position) - 1 FROM tidings_held WHERE subscription = s.name "
+            "  AND state <> 'discarded' AND envelope IS NULL), 9223372036854775807)"
+            ") FROM tidings_subscription s"
+        )
+        return {row[0]: row[1] for row in rows}

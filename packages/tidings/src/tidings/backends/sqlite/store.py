@@ -1,0 +1,268 @@
+"""The store on one SQLite file: connections, migrations, wake-ups, and who is alive."""
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+
+from tidings.backends.sqlite import migrations
+from tidings.backends.sqlite.commits import Commits, InlineCommits, ThreadedCommits
+from tidings.backends.sqlite.driver import Connection, StandardConnection
+from tidings.backends.sqlite.guard import FileGuard, shareable
+from tidings.backends.sqlite.statements import SqliteStatements
+from tidings.backends.sqlite.writer import Writer
+from tidings.errors import ServiceError, StoreBusyError, StoreUnavailableError
+from tidings.events import Envelope
+from tidings.store import Statements, WorkerRow
+from tidings.world import World
+
+T = TypeVar("T")
+
+LANES = 16
+"""Lanes of a new log. One file has one writer, so lanes only spread turns over processes."""
+
+HOLD_LIMIT = 1.0
+"""Seconds that a transaction may stay open: everybody else waits meanwhile."""
+
+
+def open_store(url: str, world: World) -> "SqliteStore":
+    """Return the store that a URL names; nothing is opened yet.
+
+    `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite:///:memory:` (gone when closed), and the same with
+    `sqlite+apsw`. Raises ServiceError for another form, or if apsw is not installed.
+    """
+    scheme, _, rest = url.partition("://")
+    if not rest.startswith("/") or rest == "/":
+        raise ServiceError(f"{url!r} names no file: write {scheme}:///file.db, or {scheme}:///:memory: for tests.")
+    if scheme == "sqlite":
+        return SqliteStore(rest[1:], StandardConnection, "sqlite3", StandardConnection.version, world.random)
+    try:
+        from tidings.backends.sqlite.apsw_driver import ApswConnection
+    except ImportError:
+        raise ServiceError(f"{url!r} needs apsw, which is not installed: install tidings[apsw].") from None
+    return SqliteStore(rest[1:], ApswConnection, "apsw", ApswConnection.version, world.random)
+
+
+class SqliteStore:
+    """Implements tidings.store.Store. One writing connection, whose statements run on the event loop while commits
+    wait for the disk in a thread; and one reading connection."""
+
+    def __init__(
+        self, path: str, connect: Callable[[str], Connection], library: str, version: str, random: Random
+    ) -> None:
+        self.lanes = LANES
+        self.path = path
+        self.library = library
+        self.version = version
+        self.synchronous = "FULL"
+        self.inline_commits = path == ":memory:"
+        self.alive_pid: Callable[[int], bool] = _pid_exists
+        self.host = _host()
+        self._connect = connect
+        self._random = random
+        self._folder: str | None = None
+        self._guard: FileGuard | None = None
+        self._writing: Connection | None = None
+        self._writer: Writer | None = None
+        self._commits: Commits = InlineCommits()
+        self._data_version = 0
+        self._listeners: dict[str, list[Callable[[], None]]] = {}
+
+    async def open(self, *, migrate: bool, read_only: bool = False) -> None:
+        """Open the file, made if it is missing (unless read_only).
+
+        Raises StoreUnavailableError, StoreInUseError (see guard.py), StoreVersionError.
+        """
+        file = self._place()
+        if read_only and not file.exists():
+            raise StoreUnavailableError(f"{file} does not exist: check the path, or start the service once.")
+        if not file.parent.is_dir():
+            raise StoreUnavailableError(f"The folder {file.parent} does not exist: make it, or name another file.")
+        if not read_only:
+            self._guard = FileGuard(file, self.library, self.version)
+        try:
+            self._open_connections(str(file), migrate, read_only)
+        except BaseException:
+            await self.close()
+            raise
+
+    def _place(self) -> Path:
+        if self.path != ":memory:":
+            return Path(self.path)
+        # A file of its own behaves as production does; SQLite's memory database locks readers out.
+        self._folder = tempfile.mkdtemp(prefix="tidings-")
+        self.synchronous = "OFF"
+        return Path(self._folder, "memory.db")
+
+    def _open_connections(self, file: str, migrate: bool, read_only: bool) -> None:
+        if not read_only:
+            self._writing = self._open_writing(file)
+            if migrate:
+                self._migrate(self._writing)
+            migrations.check(self._writing, file)
+        self._reading = self._connect(file)
+        self._reading.run("PRAGMA query_only = ON")
+        self._reading.run("PRAGMA wal_autocheckpoint = 0")
+        migrations.check(self._reading, file)
+        self.lanes = int(self._reading.rows("SELECT value FROM tidings_meta WHERE name = 'lanes'")[0][0])
+        self.reading = SqliteStatements(self._reading, self.lanes)
+        if self._writing is not None:
+            self._commits = InlineCommits() if self.inline_commits else ThreadedCommits()
+            statements = SqliteStatements(self._writing, self.lanes)
+            self._writer = Writer(
+                self._writing, statements, self._commits, self._random, HOLD_LIMIT, self._notify
+            )
+            self._data_version = self._current_data_version()
+
+    def _open_writing(self, file: str) -> Connection:
+        connection = self._connect(file)
+        connection.rows("PRAGMA busy_timeout = 5000")
+        connection.rows("PRAGMA journal_mode = WAL")
+        connection.run(f"PRAGMA synchronous = {self.synchronous}")
+        connection.run("PRAGMA foreign_keys = ON")
+        connection.rows("PRAGMA journal_size_limit = 67108864")
+        return connection
+
+    def _migrate(self, connection: Connection) -> None:
+        if [name for name, _ in migrations.known()] == migrations.applied(connection):
+            return
+        connection.run("BEGIN IMMEDIATE")
+        try:
+            migrations.apply(connection, self.lanes)
+            connection.run("COMMIT")
+        except BaseException:
+            connection.run("ROLLBACK")
+            raise
+
+    async def close(self) -> None:
+        """Wait for commits under way, and close."""
+        if self._writer is not None:
+            await self._writer.drain()
+            self._commits.stop()
+            self._writer = None
+        for connection in (getattr(self, "_reading", None), self._writing):
+            if connection is not None:
+                connection.close()
+        self._writing = None
+        if self._guard is not None:
+            self._guard.release()
+            self._guard = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    async def script(self, sql: str) -> None:
+        """Run the script of the service's own tables, in a transaction."""
+        async with self._open_writer.block():
+            assert self._writing is not None  # the writer stands on it
+            self._writing.script(sql)
+
+    def migrations(self) -> list[tuple[str, str, bool]]:
+        """Return every migration: its name, its SQL, and whether it was applied."""
+        connection = self._connect(str(self._place())) if self._writing is None else self._writing
+        done = migrations.applied(connection)
+        return [(name, sql, name in done) for name, sql in migrations.known()]
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+        """Append envelopes in a group commit."""
+        await self._open_writer.publish(envelopes)
+
+    async def run(self, unit: Callable[[Statements], Awaitable[T]]) -> T:
+        """Run a closed unit in a group commit."""
+        result: T = await self._open_writer.run(unit)
+        return result
+
+    def transaction(self) -> AbstractAsyncContextManager[Statements]:
+        """Open a transaction of one's own."""
+        return self._open_writer.block()
+
+    @property
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise StoreUnavailableError(
+                f"The store {self.path} is not open for writing: enter `async with service:` (or `service.running()`)."
+            )
+        return self._writer
+
+    def listen(self, topics: Iterable[str], wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` after commits that touch a topic, in this process at once, elsewhere when looked for."""
+        names = list(topics)
+        for name in names:
+            self._listeners.setdefault(name, []).append(wake)
+
+        def stop() -> None:
+            for name in names:
+                self._listeners[name].remove(wake)
+
+        return stop
+
+    def _notify(self, topics: set[str]) -> None:
+        for topic in sorted(topics):
+            for wake in tuple(self._listeners.get(topic, ())):
+                wake()
+
+    def look_elsewhere(self) -> bool | None:
+        """Wake everybody if another process has committed. PRAGMA data_version costs 2–4 µs."""
+        if self.path == ":memory:" or not shareable(self.version):
+            return None
+        if not self._open_writer.idle:
+            return False
+        version = self._current_data_version()
+        if version == self._data_version:
+            return False
+        self._data_version = version
+        self._notify(set(self._listeners))
+        return True
+
+    def _current_data_version(self) -> int:
+        # On the writing connection it changes only by what other connections commit.
+        assert self._writing is not None
+        return int(self._writing.rows("PRAGMA data_version")[0][0])
+
+    def is_alive(self, worker: WorkerRow, now: int) -> bool:
+        """Say whether a worker can hold leases: its heartbeat has not expired and, on this host, its process exists."""
+        if worker.expires <= now:
+            return False
+        return worker.host != self.host or self.alive_pid(worker.pid)
+
+    def status(self) -> Mapping[str, object]:
+        """Return facts about the file."""
+        try:
+            size = os.path.getsize(self.path)
+        except OSError:
+            size = 0
+        return {
+            "file": self.path,
+            "library": f"{self.library} (SQLite {self.version})",
+            "bytes": size,
+            "lanes": self.lanes,
+            "synchronous": self.synchronous,
+            "several processes": shareable(self.version),
+        }
+
+
+def _host() -> str:
+    """Name the space in which a process id means one process: the host, and on Linux its pid namespace."""
+    try:
+        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"{socket.gethostname()}/{sys.platform}"
+
+
+def _pid_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+__all__ = ["SqliteStore", "StoreBusyError", "open_store"]

@@ -1,0 +1,207 @@
+"""The one writing connection of a process: who has its turn, and what shares a commit."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+from msgspec import Struct
+
+from tidings.backends.sqlite.commits import Commits
+from tidings.backends.sqlite.driver import Connection
+from tidings.backends.sqlite.statements import SqliteStatements
+from tidings.errors import StoreBusyError, TransactionHeldTooLongError
+from tidings.events import Envelope
+from tidings.points import reach
+from tidings.store import Statements
+
+MOST_IN_A_GROUP = 1000
+"""Publishes and units that share one commit at most: about 10 ms of statements on the loop."""
+
+BUSY_SECONDS = 30.0
+"""How long to wait for another process's transaction; that one may last one second, and queues form."""
+
+
+class _Waiting(Struct):
+    unit: Callable[[Statements], Awaitable[Any]] | None
+    envelopes: Sequence[Envelope]
+    done: asyncio.Future[Any]
+
+
+class Writer:
+    """Takes turns: a group of closed units in one commit, or one open block. Statements run on the loop, commits
+    where `commits` says."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        statements: SqliteStatements,
+        commits: Commits,
+        random: Random,
+        hold_limit: float,
+        committed: Callable[[set[str]], None],
+    ) -> None:
+        self._connection = connection
+        self._statements = statements
+        self._commits = commits
+        self._random = random
+        self._hold_limit = hold_limit
+        self._committed = committed
+        self._turn = asyncio.Lock()
+        self._waiting: list[_Waiting] = []
+        self._groups: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """True while no transaction is open and none waits for its turn."""
+        return not self._turn.locked()
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+        """Append envelopes in the next group; returns once they are durable."""
+        await self._enqueue(None, envelopes)
+
+    async def run(self, unit: Callable[[Statements], Awaitable[Any]]) -> Any:
+        """Run a closed unit in the next group; returns its result once that is durable."""
+        return await self._enqueue(unit, ())
+
+    def _enqueue(
+        self, unit: Callable[[Statements], Awaitable[Any]] | None, envelopes: Sequence[Envelope]
+    ) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append(_Waiting(unit, envelopes, done))
+        if self._groups is None:
+            self._groups = loop.create_task(self._serve())
+        return done
+
+    @asynccontextmanager
+    async def block(self) -> AsyncIterator[SqliteStatements]:
+        """Open a transaction of one's own.
+
+        Raises TransactionHeldTooLongError, after a rollback, when the block lasts longer than the hold limit.
+        """
+        async with self._turn:
+            await self._begin()
+            self._statements.start()
+            limit = asyncio.timeout(self._hold_limit)
+            try:
+                async with limit:
+                    yield self._statements
+            except BaseException as error:
+                self._roll_back()
+                if limit.expired() and isinstance(error, TimeoutError):
+                    raise TransactionHeldTooLongError(
+                        f"A transaction was open for more than {self._hold_limit:g} s and was rolled back, because it "
+                        "blocks every other writer. Do slow work before it, or in a Work handler."
+                    ) from error
+                raise
+            await self._commit()
+
+    async def _serve(self) -> None:
+        try:
+            while self._waiting:
+                async with self._turn:
+                    group, self._waiting = self._waiting[:MOST_IN_A_GROUP], self._waiting[MOST_IN_A_GROUP:]
+                    await self._commit_group(group)
+        finally:
+            self._groups = None
+            for left in self._waiting:
+                left.done.cancel()
+
+    async def _commit_group(self, group: list[_Waiting]) -> None:
+        try:
+            outcomes = await self._perform(group)
+        except Exception as error:
+            self._roll_back()
+            await self._one_by_one(group, error)
+            return
+        except BaseException:
+            self._roll_back()
+            for waiting in group:
+                waiting.done.cancel()
+            raise
+        for waiting, (result, failure) in zip(group, outcomes, strict=True):
+            _resolve(waiting.done, result, failure)
+
+    async def _one_by_one(self, group: list[_Waiting], error: Exception) -> None:
+        if len(group) == 1:
+            _resolve(group[0].done, None, error)
+            return
+        for waiting in group:
+            await self._commit_group([waiting])
+
+    async def _perform(self, group: list[_Waiting]) -> list[tuple[Any, Exception | None]]:
+        await self._begin()
+        self._statements.start()
+        published = [envelope for waiting in group for envelope in waiting.envelopes]
+        outcomes = [await self._outcome(waiting) for waiting in group]
+        if published:
+            await self._statements.append(published)
+        reach("publish.before_commit")
+        await self._commit()
+        reach("publish.after_commit")
+        return outcomes
+
+    async def _outcome(self, waiting: _Waiting) -> tuple[Any, Exception | None]:
+        if waiting.unit is None:
+            return None, None
+        await self._statements.savepoint()
+        try:
+            result = await waiting.unit(self._statements)
+        except Exception as error:
+            if not self._connection.in_transaction:
+                raise  # SQLite rolled back the whole transaction by itself (full disk, I/O error)
+            await self._statements.roll_back_to_savepoint()
+            return None, error
+        await self._statements.release()
+        return result, None
+
+    async def _begin(self) -> None:
+        deadline = asyncio.get_running_loop().time() + BUSY_SECONDS
+        pause = 0.0005
+        while True:
+            try:
+                self._connection.run("BEGIN IMMEDIATE")
+                return
+            except StoreBusyError:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(pause * self._random.uniform(0.5, 1.5))
+            pause = min(pause * 1.5, 0.02)
+
+    async def _commit(self) -> None:
+        touched = self._statements.touched
+        try:
+            await self._commits.perform(self._end)
+        except BaseException:
+            if self._connection.in_transaction:
+                self._roll_back()
+                raise
+            # Committed, and cancelled while waiting: listeners must still hear of it.
+            self._committed(touched)
+            raise
+        self._committed(touched)
+
+    def _end(self) -> None:
+        self._connection.run("COMMIT")
+
+    def _roll_back(self) -> None:
+        # After a full disk or an I/O error SQLite has rolled back by itself.
+        if self._connection.in_transaction:
+            self._connection.run("ROLLBACK")
+        self._statements.start()
+
+    async def drain(self) -> None:
+        """Wait until what was enqueued is committed."""
+        while self._groups is not None:
+            await asyncio.wait([self._groups])
+
+
+def _resolve(done: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
+    if done.done():
+        return
+    if failure is None:
+        done.set_result(result)
+    else:
+        done.set_exception(failure)

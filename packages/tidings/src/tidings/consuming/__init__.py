@@ -1,0 +1,1 @@
+"""The way in: from the log, or a broker, to a handler's settled effects."""

@@ -1,0 +1,287 @@
+"""The use of Transaction handlers: effects, outgoing events and progress in one transaction, fifty events at a time."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+
+from tidings.consuming.held import STARTED, Exceptions, records_of
+from tidings.consuming.lanes import Lanes
+from tidings.consuming.outage import Outage
+from tidings.consuming.pipeline import Pipeline
+from tidings.consuming.runner import Taken
+from tidings.consuming.subscription import Subscription
+from tidings.errors import ConstraintError, StatementError, StoreError, TransactionHeldTooLongError
+from tidings.points import reach
+from tidings.publishing.outbox import Outbox
+from tidings.publishing.producer import Cause, Producer, StableIds
+from tidings.publishing.transaction import Transaction
+from tidings.store import RETRY, Failure, Held, LaneStep, Record, Statements, Store
+from tidings.world import World
+
+BATCH = 50
+"""Events of a batch. Postgres caches 64 subtransactions, so more savepoints would cost there."""
+
+BATCH_SECONDS = 0.02
+"""After so long a batch is closed, that others may have their turn."""
+
+
+_OF_THE_BATCH = (TransactionHeldTooLongError, ConstraintError, StatementError)
+"""What a transaction as a whole may fail with through the fault of one of its events."""
+
+
+class _Batch:
+    """One settling transaction: what its events left behind so far."""
+
+    def __init__(self, statements: Statements, closed: set[str], uncounted: int) -> None:
+        self.statements = statements
+        self.uncounted = uncounted
+        self.closed = closed
+        self.outbox = Outbox()
+        self.held: list[Held] = []
+        self.touched: set[int] = set()
+        self.failed: list[int] = []
+        self.succeeded = False
+
+    def taken(self, seen: int) -> Taken:
+        return Taken(seen, self.failed, self.succeeded)
+
+
+class Effects:
+    """Implements runner.Use for one subscription."""
+
+    def __init__(
+        self, subscription: Subscription, pipeline: Pipeline, producer: Producer, store: Store, world: World
+    ) -> None:
+        self.batch = BATCH
+        self._subscription = subscription
+        self._pipeline = pipeline
+        self._producer = producer
+        self._store = store
+        self._world = world
+        self._exceptions = Exceptions(subscription, world)
+        self._one_by_one = 0
+
+    async def take(
+        self, records: Sequence[Record], lanes: Lanes, *, holding: Callable[[], bool], outage: Outage
+    ) -> Taken:
+        """Settle new records, as many as fit in the time of a batch."""
+        if self._one_by_one:
+            records = records[:1]
+        reach("lane.before_handlers")
+        try:
+            taken = await self._settle(records, lanes, holding, outage)
+        except _OF_THE_BATCH as error:
+            return await self._blame(records, lanes, error)
+        self._one_by_one = max(0, self._one_by_one - 1)
+        return taken
+
+    async def _settle(
+        self, records: Sequence[Record], lanes: Lanes, holding: Callable[[], bool], outage: Outage
+    ) -> Taken:
+        loop = asyncio.get_running_loop()
+        async with self._store.transaction() as statements:
+            closed = await self._closed(statements, records) if holding() else set()
+            batch = _Batch(statements, closed, 0 if outage.counts else 1)
+            seen, until = 0, loop.time() + BATCH_SECONDS
+            for record in records:
+                if record.envelope.key in batch.closed:
+                    batch.held.append(self._exceptions.behind(record))
+                else:
+                    await self._deliver(batch, record, 1, ())
+                batch.touched.add(record.lane)
+                seen = record.position
+                if loop.time() > until:
+                    break
+            steps = lanes.moves(batch.touched, seen)
+            await self._write(batch, lanes, steps)
+        reach("lane.after_commit")
+        lanes.confirm(steps, seen)
+        return batch.taken(seen)
+
+    async def _write(self, batch: _Batch, lanes: Lanes, steps: Sequence[LaneStep]) -> None:
+        reach("lane.after_handlers")
+        if batch.held:
+            await batch.statements.hold(batch.held)
+        await lanes.insert(batch.statements, steps)
+        await batch.outbox.flush(batch.statements)
+        reach("lane.before_commit")
+
+    async def _closed(self, statements: Statements, records: Sequence[Record]) -> set[str]:
+        if not self._subscription.ordered:
+            return set()
+        keys = {record.envelope.key for record in records if record.envelope.key is not None}
+        return await statements.closed_keys(self._subscription.name, sorted(keys)) if keys else set()
+
+    async def _deliver(self, batch: _Batch, record: Record, attempt: int, failures: tuple[Failure, ...]) -> bool:
+        """Run the handler; keep what it did, or undo it and hold the event. Says whether it was handled."""
+        envelope = record.envelope
+        mark = batch.outbox.mark()
+        transaction = Transaction(
+            batch.statements,
+            batch.outbox,
+            self._producer,
+            self._world,
+            Cause.of(envelope),
+            envelope=envelope,
+            ids=StableIds(envelope, self._subscription.name),
+            attempt=attempt,
+            guarded=True,
+        )
+        try:
+            await self._pipeline.run(envelope, transaction)
+        except Exception as error:
+            if isinstance(error, StoreError) and error.retryable:
+                raise  # the store itself failed: that is no attempt
+            await transaction.undo()
+            batch.outbox.cut(mark)
+            row = self._exceptions.failed(record, attempt - batch.uncounted, error, failures)
+            batch.held.append(row)
+            batch.failed.append(record.position)
+            if row.blocks and row.key is not None:
+                batch.closed.add(row.key)
+            return False
+        await transaction.keep()
+        batch.succeeded = True
+        return True
+
+    async def _blame(self, records: Sequence[Record], lanes: Lanes, error: Exception) -> Taken:
+        """A transaction as a whole failed: find out which event's fault it was by running them one by one."""
+        if len(records) > 1:
+            self._one_by_one = len(records)
+            return Taken(0, [], False)
+        record = records[0]
+        steps = lanes.moves({record.lane}, record.position)
+        await self._hold([self._exceptions.failed(record, 1, error)], lanes, steps)
+        lanes.confirm(steps, record.position)
+        return Taken(record.position, [record.position], False)
+
+    async def _hold(self, rows: Sequence[Held], lanes: Lanes, steps: Sequence[LaneStep]) -> None:
+        async def unit(statements: Statements) -> None:
+            await statements.hold(rows)
+            await lanes.insert(statements, steps)
+
+        await self._store.run(unit)
+
+    async def take_carefully(self, record: Record, lanes: Lanes) -> Taken:
+        """Count the attempt in a transaction of its own, by holding the event; then retry it from there."""
+        steps = lanes.moves({record.lane}, record.position)
+
+        async def unit(statements: Statements) -> list[Held]:
+            closed = await self._closed(statements, [record])
+            behind = record.envelope.key in closed
+            row = self._exceptions.behind(record) if behind else self._exceptions.started(record, 1, ())
+            await statements.hold([row])
+            await lanes.insert(statements, steps)
+            return [] if behind else [row]
+
+        rows = await self._store.run(unit)
+        reach("held.attempt_counted")
+        lanes.confirm(steps, record.position)
+        return await self._run_counted(rows, {record.position: record}, lanes)
+
+    async def _run_counted(self, rows: Sequence[Held], records: dict[int, Record], lanes: Lanes) -> Taken:
+        """Run the handler of a row whose attempt is counted already."""
+        try:
+            return await self._retake(rows, records, lanes, counted=True, outage=None)
+        except _OF_THE_BATCH as error:
+            return await self._hold_again(rows[0], rows[0].attempts, records, lanes, error)
+
+    async def retake(self, rows: Sequence[Held], lanes: Lanes, *, outage: Outage) -> Taken:
+        """Try held rows again. One that may kill the process has its attempt counted first."""
+        records = await records_of(self._store, rows)
+        suspect = next((row for row in rows if row.reason == STARTED or lanes.careful(row.lane)), None)
+        if suspect is not None:
+            return await self._retake_suspect(suspect, records, lanes)
+        if self._one_by_one:
+            rows = rows[:1]
+        try:
+            taken = await self._retake(rows, records, lanes, counted=False, outage=outage)
+        except _OF_THE_BATCH as error:
+            if len(rows) > 1:
+                self._one_by_one = len(rows)
+                return Taken(0, [], False)
+            return await self._hold_again(rows[0], rows[0].attempts + 1, records, lanes, error)
+        self._one_by_one = max(0, self._one_by_one - 1)
+        return taken
+
+    async def _retake_suspect(self, row: Held, records: dict[int, Record], lanes: Lanes) -> Taken:
+        record = records[row.position]
+        lanes.calm(row.lane, 1)
+        failures, verdict = row.failures, None
+        if row.reason == STARTED:
+            verdict = self._exceptions.failed(record, row.attempts, None, row.failures)
+            failures = verdict.failures
+        if verdict is None or verdict.state == RETRY:
+            verdict = self._exceptions.started(record, row.attempts + 1, failures)
+        counted = verdict
+        steps = lanes.fences({row.lane})
+
+        async def unit(statements: Statements) -> bool:
+            unchanged = await self._unchanged(statements, row)
+            if unchanged:
+                await statements.hold([counted])
+            await lanes.insert(statements, steps)
+            return unchanged
+
+        unchanged = await self._store.run(unit)
+        lanes.confirm(steps)
+        reach("held.attempt_counted")
+        if not unchanged or counted.state != RETRY:
+            return Taken(0, [], False)
+        return await self._run_counted([counted], records, lanes)
+
+    async def _hold_again(
+        self, row: Held, attempt: int, records: dict[int, Record], lanes: Lanes, error: Exception
+    ) -> Taken:
+        steps = lanes.fences({row.lane})
+        await self._hold([self._exceptions.failed(records[row.position], attempt, error, row.failures)], lanes, steps)
+        lanes.confirm(steps)
+        return Taken(0, [row.position], False)
+
+    async def _retake(
+        self, rows: Sequence[Held], records: dict[int, Record], lanes: Lanes, *, counted: bool, outage: Outage | None
+    ) -> Taken:
+        if not rows:
+            return Taken(0, [], False)
+        loop = asyncio.get_running_loop()
+        async with self._store.transaction() as statements:
+            batch = _Batch(statements, set(), 0 if counted or outage is None or outage.counts else 1)
+            waiting, until = deque(rows), loop.time() + BATCH_SECONDS
+            while waiting and loop.time() <= until:
+                row = waiting.popleft()
+                if not await self._unchanged(statements, row):
+                    continue
+                attempt = row.attempts + (0 if counted else 1)
+                handled = await self._deliver(batch, records[row.position], attempt, row.failures)
+                batch.touched.add(row.lane)
+                if handled:
+                    await statements.unhold(row.subscription, row.position)
+                if handled or not batch.held[-1].blocks:
+                    await self._follow(statements, row, waiting, records)
+                counted = False
+            steps = lanes.fences(batch.touched)
+            await self._write(batch, lanes, steps)
+            reach("held.before_commit")
+        lanes.confirm(steps)
+        return batch.taken(0)
+
+    async def _follow(
+        self, statements: Statements, row: Held, waiting: deque[Held], records: dict[int, Record]
+    ) -> None:
+        """The head of a key is settled: its first follower is the next head, here and now if time allows."""
+        if row.key is None or not row.blocks:
+            return
+        follower = await statements.next_behind(row.subscription, row.key)
+        if follower is None:
+            return
+        head = replace(follower, state=RETRY, due=self._world.now(), updated=self._world.now())
+        await statements.hold([head])
+        records.update(await statements.records([head.position]))
+        waiting.append(head)
+
+    async def _unchanged(self, statements: Statements, row: Held) -> bool:
+        """Say whether a row is still as it was read: an operator may have discarded it meanwhile."""
+        current = await statements.held(row.subscription, [row.position])
+        return bool(current) and current[0].state == row.state and current[0].attempts == row.attempts

@@ -1,0 +1,155 @@
+"""The lanes of one subscription that this worker owns: how far it is in each, and reading on from there."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from msgspec import Struct
+
+from tidings.errors import LeaseLostError
+from tidings.points import reach
+from tidings.store import LaneStep, Record, Statements, Store
+
+CAREFUL = 50
+"""Events that a lane runs one by one after its last owner died: one batch, whose event may have killed it."""
+
+LAG_KEPT = 1000
+"""Positions that the written progress of a lane without events may lag behind what was looked at."""
+
+
+class Lane(Struct):
+    """One lane: its newest step, the position written with it, how far it was looked at, how long to be careful."""
+
+    step: int
+    position: int
+    seen: int
+    careful: int = 0
+
+
+class Lanes:
+    """Owns lanes by the progress chain: whoever inserts the next step has the lane, so of two only one can commit."""
+
+    def __init__(self, subscription: str, types: Sequence[str], store: Store, worker: str) -> None:
+        self._subscription = subscription
+        self._types = types
+        self._store = store
+        self._worker = worker
+        self._owned: dict[int, Lane] = {}
+
+    @property
+    def owned(self) -> list[int]:
+        """Numbers of the owned lanes."""
+        return list(self._owned)
+
+    def careful(self, lane: int) -> bool:
+        """Say whether a lane runs its events one by one."""
+        return lane in self._owned and self._owned[lane].careful > 0
+
+    def lose_all(self) -> None:
+        """Forget every lane: another owner has taken over, or this worker's state is in doubt."""
+        self._owned.clear()
+
+    async def rebalance(self, alive: Collection[str]) -> bool:
+        """Take free lanes up to this worker's part, and release what is above it. Says whether lanes were taken.
+
+        A lane is free if it was released, or if its owner is not alive; then its events are run carefully at first.
+        """
+
+        async def unit(statements: Statements) -> tuple[dict[int, Lane], list[int]]:
+            steps = await statements.steps(self._subscription)
+            mine = [step for step in steps if step.owner == self._worker and step.lane in self._owned]
+            part = -(-self._store.lanes // max(1, len(alive)))
+            taken = {}
+            for step in steps:
+                if len(mine) + len(taken) < part and step not in mine and self._is_free(step, alive):
+                    taken[step.lane] = await self._take(statements, step)
+            # A careful lane is not handed on: its next owner would not know of its last owner's death.
+            surplus = [step.lane for step in mine[part:] if not self.careful(step.lane)]
+            await self._release(statements, surplus)
+            return taken, surplus
+
+        taken, surplus = await self._store.run(unit)
+        for lane in surplus:
+            del self._owned[lane]
+        self._owned.update(taken)
+        if taken:
+            reach("lane.taken")
+        return bool(taken)
+
+    def _is_free(self, step: LaneStep, alive: Collection[str]) -> bool:
+        return step.owner is None or step.owner not in alive or step.owner == self._worker
+
+    async def _take(self, statements: Statements, step: LaneStep) -> Lane:
+        taken = LaneStep(step.lane, step.step + 1, step.position, self._worker)
+        await self._insert(statements, taken)
+        careful = CAREFUL if step.owner is not None else 0
+        return Lane(taken.step, taken.position, taken.position, careful)
+
+    async def release(self) -> None:
+        """Release every lane, so that the next owner need not be careful."""
+        if not self._owned:
+            return
+
+        async def unit(statements: Statements) -> None:
+            await self._release(statements, list(self._owned))
+
+        await self._store.run(unit)
+        self._owned.clear()
+
+    async def _release(self, statements: Statements, lanes: Iterable[int]) -> None:
+        for number in lanes:
+            lane = self._owned[number]
+            # At the end a careful lane keeps this worker's name: whoever takes it shall be careful too.
+            owner = self._worker if lane.careful else None
+            await self._insert(statements, LaneStep(number, lane.step + 1, lane.seen, owner))
+
+    async def read(self, limit: int) -> tuple[list[Record], int, bool]:
+        """Read on: records in order of position, the position up to which all was looked at, and whether there is more."""
+        if not self._owned:
+            return [], 0, False
+        after = min(lane.seen for lane in self._owned.values())
+        page = await self._store.reading.read(after, self._types, self.owned, limit)
+        records = [record for record in page.records if self._owned[record.lane].seen < record.position]
+        return records, page.scanned, page.scanned > after
+
+    def moves(self, touched: Collection[int], seen: int) -> list[LaneStep]:
+        """Return the steps that a commit inserts: of the lanes it touched, and of those whose progress lags."""
+        return [
+            LaneStep(number, lane.step + 1, max(lane.seen, seen), self._worker)
+            for number, lane in self._owned.items()
+            if number in touched or seen - lane.position > LAG_KEPT
+        ]
+
+    def fences(self, touched: Collection[int]) -> list[LaneStep]:
+        """Return steps that move nothing, for a commit that settles what these lanes hold."""
+        return [
+            LaneStep(number, lane.step + 1, lane.position, self._worker)
+            for number, lane in self._owned.items()
+            if number in touched
+        ]
+
+    async def insert(self, statements: Statements, steps: Sequence[LaneStep]) -> None:
+        """Insert steps; raises LeaseLostError if another owner has a lane: the transaction must not commit."""
+        for step in steps:
+            await self._insert(statements, step)
+
+    async def _insert(self, statements: Statements, step: LaneStep) -> None:
+        if not await statements.advance(self._subscription, step):
+            raise LeaseLostError(
+                f"Lane {step.lane} of {self._subscription} has another owner now; nothing of this turn was written."
+            )
+
+    def confirm(self, steps: Sequence[LaneStep], seen: int = 0) -> None:
+        """Take in that a commit inserted steps, and that everything up to `seen` was looked at."""
+        for step in steps:
+            lane = self._owned[step.lane]
+            lane.step, lane.position = step.step, step.position
+        for lane in self._owned.values():
+            lane.seen = max(lane.seen, seen, lane.position)
+
+    def calm(self, lane: int, by: int) -> None:
+        """Count down a lane's careful events."""
+        if lane in self._owned:
+            self._owned[lane].careful = max(0, self._owned[lane].careful - by)
+
+    def lags(self, seen: int) -> bool:
+        """Say whether some lane's written progress lags far behind what was looked at."""
+        return any(max(seen, lane.seen) - lane.position > LAG_KEPT for lane in self._owned.values())

@@ -1,0 +1,96 @@
+"""Step 2 of consuming: the steps around a handler, one list, in order."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tidings.consuming.subscription import Subscription
+from tidings.consuming.work import SyncWork, Work
+from tidings.errors import DeliveryTimeoutError
+from tidings.events import Envelope, Event, Registry, decode_event
+from tidings.publishing.producer import HANDLING
+from tidings.publishing.transaction import SyncTransaction, Transaction
+
+Hand = Transaction | Work
+"""What a handler gets besides the event."""
+
+Call = Callable[[Event, Hand], Awaitable[None]]
+Step = Callable[[Subscription, Call], Call]
+
+
+def limit_time(subscription: Subscription, call: Call) -> Call:
+    """Step: cancel a handler that goes over its time limit; raises DeliveryTimeoutError."""
+    if subscription.time_limit is None:
+        return call
+    seconds = subscription.time_limit.total_seconds()
+
+    async def limited(event: Event, hand: Hand) -> None:
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                await call(event, hand)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise DeliveryTimeoutError(
+                f"{subscription.name} took longer than its time limit of {seconds:g} s: make the work smaller, or "
+                "raise time_limit."
+            ) from error
+
+    return limited
+
+
+def tell_cause(_: Subscription, call: Call) -> Call:
+    """Step: let whatever is published meanwhile know its cause."""
+
+    async def telling(event: Event, hand: Hand) -> None:
+        token = HANDLING.set(hand.envelope)
+        try:
+            await call(event, hand)
+        finally:
+            HANDLING.reset(token)
+
+    return telling
+
+
+STEPS: tuple[Step, ...] = (tell_cause, limit_time)
+"""Outermost first. A new step is one function here."""
+
+
+class Pipeline:
+    """Runs one subscription's handler for an envelope: decode, the steps, the handler."""
+
+    def __init__(self, subscription: Subscription, registry: Registry) -> None:
+        self._registry = registry
+        # A subscription to one class of a type reads that class; otherwise the newest does, upcast where needed.
+        self._into = {cls.__event_type__.name: cls for cls in subscription.events}
+        call = _handler_call(subscription)
+        for step in reversed(STEPS):
+            call = step(subscription, call)
+        self._call = call
+
+    def decode(self, envelope: Envelope) -> Event:
+        """Return the event; raises ParkedEventError or EventDecodeError."""
+        return decode_event(envelope, self._registry, self._into.get(envelope.type))
+
+    async def run(self, envelope: Envelope, hand: Hand) -> None:
+        """Decode and handle; raises whatever decoding or the handler raises."""
+        await self._call(self.decode(envelope), hand)
+
+
+def _handler_call(subscription: Subscription) -> Call:
+    handler: Callable[..., Any] = subscription.handler
+    second = subscription.takes_second
+    if subscription.is_async:
+
+        async def call(event: Event, hand: Hand) -> None:
+            await (handler(event, hand) if second else handler(event))
+
+        return call
+
+    async def call_in_thread(event: Event, hand: Hand) -> None:
+        loop = asyncio.get_running_loop()
+        sync = SyncTransaction(hand, loop) if isinstance(hand, Transaction) else SyncWork(hand, loop)
+        await (asyncio.to_thread(handler, event, sync) if second else asyncio.to_thread(handler, event))
+
+    return call_in_thread

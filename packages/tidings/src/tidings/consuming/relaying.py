@@ -1,0 +1,61 @@
+"""The use of a relay: lanes of the log, carried to a transport; it sends, then steps."""
+
+from collections.abc import Callable, Sequence
+
+from tidings.consuming.held import records_of
+from tidings.consuming.lanes import Lanes
+from tidings.consuming.outage import Outage
+from tidings.consuming.runner import Taken
+from tidings.publishing.relay import Relay
+from tidings.store import Held, Record, Statements, Store
+
+
+class Relaying:
+    """Implements runner.Use around publishing.relay."""
+
+    def __init__(self, relay: Relay, store: Store) -> None:
+        self.batch = relay.batch
+        self._relay = relay
+        self._store = store
+
+    async def take(
+        self, records: Sequence[Record], lanes: Lanes, *, holding: Callable[[], bool], outage: Outage
+    ) -> Taken:
+        """Send new records, then move the lanes past them."""
+
+        async def settle(held: Sequence[Held], seen: int) -> None:
+            steps = lanes.moves({record.lane for record in records}, seen)
+
+            async def unit(statements: Statements) -> None:
+                if held:
+                    await statements.hold(held)
+                await lanes.insert(statements, steps)
+
+            await self._store.run(unit)
+            lanes.confirm(steps, seen)
+
+        sent = await self._relay.send_new(records, settle, holding=holding())
+        return Taken(records[-1].position, [], sent)
+
+    async def take_carefully(self, record: Record, lanes: Lanes) -> Taken:
+        """Sending runs no code of the user: nothing to be careful about."""
+        lanes.calm(record.lane, self.batch)
+        return Taken(0, [], False)
+
+    async def retake(self, rows: Sequence[Held], lanes: Lanes, *, outage: Outage) -> Taken:
+        """Send held records again, one after the other."""
+        records = await records_of(self._store, rows)
+        for row in rows:
+            again = await self._relay.send_again(records[row.position], row)
+            steps = lanes.fences({row.lane})
+
+            async def unit(statements: Statements, row: Held = row, again: Held | None = again) -> None:
+                if again is None:
+                    await statements.unhold(row.subscription, row.position)
+                else:
+                    await statements.hold([again])
+                await lanes.insert(statements, steps)
+
+            await self._store.run(unit)
+            lanes.confirm(steps)
+        return Taken(0, [], bool(rows))

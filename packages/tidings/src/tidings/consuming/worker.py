@@ -1,0 +1,211 @@
+"""Step 1 of consuming: one process at work. It takes from lanes and the ready queue, and stops gracefully."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from tidings.consuming.effects import Effects
+from tidings.consuming.landing import Landing
+from tidings.consuming.leases import Heartbeat
+from tidings.consuming.outage import Outage
+from tidings.consuming.pipeline import Pipeline
+from tidings.consuming.ready import Filling, WorkRunner
+from tidings.consuming.registration import register, unpark
+from tidings.consuming.relaying import Relaying
+from tidings.consuming.runner import LaneRunner, Use
+from tidings.consuming.scheduled import Timers
+from tidings.consuming.subscription import RELAY, WORK, Subscription
+from tidings.events import Registry
+from tidings.publishing.producer import Producer
+from tidings.publishing.relay import Relay
+from tidings.store import Statements, Store, SubscriptionRow, WorkerRow
+from tidings.transport import Transport
+from tidings.world import World
+
+log = logging.getLogger("tidings")
+
+SWEEP_SECONDS = 60.0
+"""Seconds between sweeps of what is parked."""
+
+FIRST_LOOK, LONGEST_LOOK = 0.005, 0.1
+"""Seconds between looks for other processes' commits: short after one was seen, doubled while nothing comes."""
+
+
+class Roles(Struct, frozen=True):
+    """What a worker does: handle subscriptions, carry the log to the transport."""
+
+    consumers: bool = True
+    relay: bool = True
+
+
+class Worker:
+    """Everything that one process runs for a service."""
+
+    def __init__(
+        self,
+        row: WorkerRow,
+        subscriptions: Sequence[Subscription],
+        registry: Registry,
+        producer: Producer,
+        store: Store,
+        world: World,
+        transport: Transport | None,
+        horizon_seconds: float,
+    ) -> None:
+        self._row = row
+        self._subscriptions = subscriptions
+        self._registry = registry
+        self._producer = producer
+        self._store = store
+        self._world = world
+        self._transport = transport
+        self._horizon = horizon_seconds
+        self._pipelines = {s.name: Pipeline(s, registry) for s in subscriptions}
+        self.heartbeat = Heartbeat(row, store, world, self._membership_changed)
+        self.lanes: list[LaneRunner] = []
+        self.work: list[WorkRunner] = []
+        self._timers = Timers(store, world)
+        self._landing: Landing | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._landing_task: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self._relay_name = f"{row.service}:relay"
+
+    @property
+    def id(self) -> str:
+        """The worker's id, on which its leases hang."""
+        return self._row.id
+
+    async def start(self, roles: Roles) -> None:
+        """Register the subscriptions, and start what the roles ask for. Raises what registration raises."""
+        await self._store.run(self._register)
+        await self.heartbeat.beat()
+        self._start(self.heartbeat.run())
+        self._looking = asyncio.create_task(self._look_elsewhere())
+        if roles.consumers:
+            self._start_consumers()
+        if roles.relay and self._transport is not None:
+            self._start_relay(self._transport)
+
+    async def _register(self, statements: Statements) -> None:
+        await register(statements, self._row.service, self._subscriptions)
+        if self._transport is not None:
+            head = await statements.head()
+            types = self._registry.names()
+            await statements.register(SubscriptionRow(self._relay_name, self._row.service, RELAY, True, types, head))
+        for subscription in self._subscriptions:
+            await unpark(statements, subscription, self._pipelines[subscription.name], self._world)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.append(task)
+        return task
+
+    def _start_consumers(self) -> None:
+        for subscription in self._subscriptions:
+            self._start_subscription(subscription)
+        self._start(self._timers.run())
+        if self._transport is not None:
+            known = {name for subscription in self._subscriptions for name in subscription.types}
+            self._landing = Landing(
+                self._transport, self._store, self._world, known, self._producer.source, self._horizon
+            )
+            self._landing_task = asyncio.create_task(self._landing.run())
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    def _start_subscription(self, subscription: Subscription) -> None:
+        pipeline = self._pipelines[subscription.name]
+        outage = Outage(subscription.pause_after)
+        if subscription.kind == WORK:
+            work = WorkRunner(
+                subscription, pipeline, self._producer, self._store, self._world, self.id, outage
+            )
+            self.work.append(work)
+            self._start(work.run())
+            use: Use = Filling(subscription, self._store, self._world)
+            self._start_lanes(subscription.name, subscription.types, use, Outage(None), work)
+        else:
+            use = Effects(subscription, pipeline, self._producer, self._store, self._world)
+            self._start_lanes(subscription.name, subscription.types, use, outage, None)
+
+    def _start_lanes(
+        self, name: str, types: Sequence[str], use: Use, outage: Outage, work: WorkRunner | None
+    ) -> None:
+        runner = LaneRunner(
+            name,
+            types,
+            self._store,
+            self._world,
+            self.id,
+            use,
+            outage,
+            lambda: self.heartbeat.alive,
+            work.pause if work is not None else lambda paused: None,
+        )
+        self.lanes.append(runner)
+        self._start(runner.run())
+
+    def _start_relay(self, transport: Transport) -> None:
+        relay = Relay(self._relay_name, self._producer.source, transport, self._store, self._world)
+        use = Relaying(relay, self._store)
+        self._start_lanes(self._relay_name, self._registry.names(), use, Outage(None), None)
+
+    async def _membership_changed(self) -> None:
+        for lane in self.lanes:
+            lane.rebalance()
+        for work in self.work:
+            await work.reclaim(sorted(self.heartbeat.alive))
+
+    async def _look_elsewhere(self) -> None:
+        pause = FIRST_LOOK
+        while (changed := self._store.look_elsewhere()) is not None:
+            pause = FIRST_LOOK if changed else min(pause * 2, LONGEST_LOOK)
+            await asyncio.sleep(pause)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self._store.run(self._unpark_all)
+            except Exception as error:
+                log.warning("The sweep of parked events failed and is tried again: %s", error)
+
+    async def _unpark_all(self, statements: Statements) -> None:
+        for subscription in self._subscriptions:
+            await unpark(statements, subscription, self._pipelines[subscription.name], self._world)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Receive nothing more, let handlers finish within the grace time, release every lease."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_seconds
+        await self._end_landing()
+        for part in (*self.lanes, *self.work, self._timers):
+            part.stop()
+        self.heartbeat.stop()
+        _, late = await asyncio.wait(self._tasks, timeout=grace_seconds) if self._tasks else (set(), set())
+        if late:
+            log.warning("%d parts did not end within the grace time of %g s; they are cancelled.", len(late), grace_seconds)
+            for work in self.work:
+                await work.abandon()
+            await self._cancel(late, max(0.5, until - loop.time()))
+            for lane in self.lanes:
+                await lane.lanes.release()
+        for task in (self._looking, self._sweeping):
+            if task is not None:
+                task.cancel()
+        await self.heartbeat.retire()
+
+    async def _end_landing(self) -> None:
+        if self._landing is not None and self._landing_task is not None:
+            self._landing.stop()
+            self._landing_task.cancel()
+            await asyncio.wait([self._landing_task])
+
+    async def _cancel(self, tasks: set[asyncio.Task[None]], seconds: float) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=seconds)

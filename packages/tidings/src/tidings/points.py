@@ -1,0 +1,41 @@
+"""Named points on the path of an event, where tests stop the world: a crash, a kill, a full disk. Silent in production."""
+
+from collections.abc import Callable
+
+POINTS = (
+    "publish.before_commit",
+    "publish.after_commit",
+    "lane.taken",
+    "lane.before_handlers",
+    "lane.after_handlers",
+    "lane.before_commit",
+    "lane.after_commit",
+    "held.attempt_counted",
+    "held.before_commit",
+    "ready.filled",
+    "ready.claimed",
+    "work.before_commit",
+    "work.after_commit",
+    "work.failed",
+    "scheduled.before_commit",
+    "scheduled.after_commit",
+    "landing.before_commit",
+    "landing.before_acknowledge",
+    "relay.sent",
+    "redrive.before_commit",
+)
+"""Every point there is, in the order of an event's life. The kill tests must reach each."""
+
+_visit: Callable[[str], None] | None = None
+
+
+def reach(point: str) -> None:
+    """Say that the program is at a point. Does nothing unless a test watches."""
+    if _visit is not None:
+        _visit(point)
+
+
+def watch(visit: Callable[[str], None] | None) -> None:
+    """Let a test see every point that is reached from now on; None ends it."""
+    global _visit
+    _visit = visit

@@ -1,0 +1,63 @@
+"""Step 2 of publishing: buffer what a transaction publishes, and write it by its last statement."""
+
+from datetime import datetime, timedelta
+
+from tidings.errors import ServiceError
+from tidings.events import Envelope
+from tidings.store import Scheduled, Statements
+from tidings.world import World, microseconds
+
+
+def due_at(world: World, delay: timedelta | None, at: datetime | None) -> int | None:
+    """Return when a publish is due (microseconds), None for now.
+
+    Raises ServiceError if both are given, if `delay` is negative, or if `at` has no time zone.
+    """
+    if delay is not None and at is not None:
+        raise ServiceError("publish() got both delay and at: give one of them.")
+    if at is not None:
+        if at.utcoffset() is None:
+            raise ServiceError(f"publish(at={at!r}) has no time zone: pass an aware datetime, such as datetime.now(UTC).")
+        return microseconds(at)
+    if delay is None:
+        return None
+    if delay < timedelta(0):
+        raise ServiceError(f"publish(delay={delay!r}) is negative: pass a delay of zero or more.")
+    return world.now() + delay // timedelta(microseconds=1)
+
+
+class Outbox:
+    """What one transaction will publish. Writing it early would hold up every reader of the log."""
+
+    __slots__ = ("chosen", "envelopes", "scheduled")
+
+    def __init__(self) -> None:
+        self.envelopes: list[Envelope] = []
+        self.scheduled: list[Scheduled] = []
+        self.chosen: list[Envelope] = []
+
+    def add(self, envelope: Envelope, due: int | None, *, chosen_id: bool = False) -> None:
+        """Buffer an envelope; `chosen_id` says that the caller chose its id, and may repeat the call with it."""
+        if due is not None:
+            self.scheduled.append(Scheduled(due, envelope))
+        elif chosen_id:
+            self.chosen.append(envelope)
+        else:
+            self.envelopes.append(envelope)
+
+    def mark(self) -> tuple[int, int, int]:
+        """Return a place to which `cut` can return."""
+        return len(self.envelopes), len(self.scheduled), len(self.chosen)
+
+    def cut(self, mark: tuple[int, int, int]) -> None:
+        """Forget what was added after a mark."""
+        del self.envelopes[mark[0] :], self.scheduled[mark[1] :], self.chosen[mark[2] :]
+
+    async def flush(self, statements: Statements) -> None:
+        """Write everything; what came under a chosen id only if it has not come before."""
+        if self.scheduled:
+            await statements.schedule(self.scheduled)
+        if self.chosen:
+            self.envelopes.extend(await statements.admit(self.chosen, dated=False))
+        if self.envelopes:
+            await statements.append(self.envelopes)

@@ -1,0 +1,91 @@
+"""Step 1 of publishing: wrap an event into its envelope."""
+
+from contextvars import ContextVar
+
+from msgspec import Struct
+
+from tidings.errors import EventEncodeError
+from tidings.events import MAX_BYTES, Envelope, Event, Registry, derive_id, encode_event, key_of, share_of
+from tidings.world import World
+
+HANDLING: ContextVar[Envelope | None] = ContextVar("tidings_handling", default=None)
+"""The envelope being handled here, so that what is published meanwhile knows its cause."""
+
+
+class Cause(Struct, frozen=True):
+    """Where an event comes from: what its correlation, causation and trace context will say."""
+
+    correlation: str | None = None
+    causation: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+    @classmethod
+    def of(cls, envelope: Envelope) -> "Cause":
+        """Return the cause that a handled envelope is."""
+        return cls(envelope.correlation, envelope.id, envelope.traceparent, envelope.tracestate)
+
+
+NO_CAUSE = Cause()
+
+
+class Producer:
+    """Wraps the events of one service. `source` is the service's name, on every envelope."""
+
+    def __init__(self, source: str, registry: Registry, world: World) -> None:
+        self.source = source
+        self._registry = registry
+        self._world = world
+
+    def wrap(self, event: Event, cause: Cause = NO_CAUSE, event_id: str | None = None) -> Envelope:
+        """Return the envelope of an event.
+
+        Its time is now; its id is `event_id`, or fresh. Raises EventEncodeError if the event does not fit its own
+        class, or its data is larger than 1 MiB.
+        """
+        cls = type(event)
+        declared = cls.__event_type__
+        data = encode_event(event)
+        if len(data) > MAX_BYTES:
+            raise EventEncodeError(
+                f"{declared.name} is {len(data)} bytes, more than {MAX_BYTES}: store the large part elsewhere and let "
+                "the event carry its address."
+            )
+        now = self._world.clock()
+        event_id = event_id or self._world.ids(now, self._world.random)
+        return Envelope(
+            id=event_id,
+            source=self.source,
+            type=declared.name,
+            version=declared.version,
+            time=now,
+            key=key_of(event) if declared.key else None,
+            share=share_of(event) if declared.fair_by else None,
+            correlation=cause.correlation or event_id,
+            causation=cause.causation,
+            traceparent=cause.traceparent,
+            tracestate=cause.tracestate,
+            keep=declared.keep,
+            data=data,
+        )
+
+
+class StableIds:
+    """The ids of what one subscription publishes while handling one event: the same on every attempt."""
+
+    __slots__ = ("_incoming", "_ordinal", "_subscription")
+
+    def __init__(self, incoming: Envelope, subscription: str) -> None:
+        self._incoming = incoming
+        self._subscription = subscription
+        self._ordinal = 0
+
+    def next(self) -> str:
+        """Return the id of the next publish."""
+        event_id = derive_id(self._incoming.source, self._incoming.id, self._subscription, self._ordinal)
+        self._ordinal += 1
+        return event_id
+
+    def idempotency_key(self) -> str:
+        """Return the key for effects outside the transaction."""
+        return derive_id(self._incoming.source, self._incoming.id, self._subscription, -1)

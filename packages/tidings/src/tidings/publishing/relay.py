@@ -1,0 +1,67 @@
+"""Step 3 of publishing: carry the log to a transport, in order by key, at least once."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec.structs import replace
+
+from tidings.events import Envelope
+from tidings.points import reach
+from tidings.store import BEHIND, DEAD, RETRY, Held, Record, Store
+from tidings.transport import Refusal, Transport
+from tidings.world import World
+
+RETRY_SECONDS = 5
+"""Seconds until a refused envelope that may be taken later is sent again."""
+
+
+class Relay:
+    """Sends what one service has published. A refused envelope is held, its key behind it; other keys flow.
+
+    `settle` writes exceptions and progress in one transaction; it is the lanes' own, so that of two relays one commits.
+    """
+
+    def __init__(self, name: str, source: str, transport: Transport, store: Store, world: World) -> None:
+        self.batch = transport.capabilities.max_batch
+        self._name = name
+        self._source = source
+        self._transport = transport
+        self._store = store
+        self._world = world
+
+    async def send_new(
+        self, records: Sequence[Record], settle: Callable[[Sequence[Held], int], Awaitable[None]], *, holding: bool
+    ) -> bool:
+        """Send new records in order, then settle them; says whether any was taken by the broker."""
+        own = [record for record in records if record.envelope.source == self._source]
+        keys = sorted({record.envelope.key for record in own if record.envelope.key is not None})
+        closed = await self._store.reading.closed_keys(self._name, keys) if holding and keys else set()
+        behind = [record for record in own if record.envelope.key in closed]
+        refused = await self._send([record for record in own if record.envelope.key not in closed])
+        held = [self._row(record, BEHIND) for record in behind]
+        held += [self._refused(record, refused[record.envelope.id]) for record in own if record.envelope.id in refused]
+        reach("relay.sent")
+        await settle(held, records[-1].position)
+        return len(held) < len(records)
+
+    async def send_again(self, record: Record, row: Held) -> Held | None:
+        """Send a held record again; return its new row, or None if it was taken."""
+        refused = await self._send([record])
+        reach("relay.sent")
+        if not refused:
+            return None
+        return replace(self._refused(record, refused[record.envelope.id]), attempts=row.attempts + 1)
+
+    async def _send(self, records: Sequence[Record]) -> dict[str, Refusal]:
+        envelopes: list[Envelope] = [record.envelope for record in records]
+        return {refusal.event_id: refusal for refusal in await self._transport.send(envelopes)} if envelopes else {}
+
+    def _refused(self, record: Record, refusal: Refusal) -> Held:
+        if not refusal.retryable:
+            return replace(self._row(record, DEAD), attempts=1, reason=refusal.reason)
+        due = self._world.now() + RETRY_SECONDS * 1_000_000
+        return replace(self._row(record, RETRY), attempts=1, reason=refusal.reason, due=due)
+
+    def _row(self, record: Record, state: str) -> Held:
+        key = record.envelope.key
+        return Held(self._name, record.position, record.lane, key, key is not None, state, updated=self._world.now())
+

@@ -1,0 +1,244 @@
+"""The user's hand on a transaction: SQL, and events that are published if and only if it commits."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from tidings.errors import StatementError, TransactionClosedError
+from tidings.events import Envelope, Event
+from tidings.publishing.outbox import Outbox, due_at
+from tidings.publishing.producer import Cause, Producer, StableIds
+from tidings.store import Statements, Value
+from tidings.world import World, moment
+
+T = TypeVar("T")
+
+
+class Row:
+    """One row of a result: by position, or by column name."""
+
+    __slots__ = ("_names", "_values")
+
+    def __init__(self, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
+        self._names = names
+        self._values = values
+
+    def __getitem__(self, column: int | str) -> Any:
+        if isinstance(column, int):
+            return self._values[column]
+        try:
+            return self._values[self._names.index(column)]
+        except ValueError:
+            raise KeyError(f"no column {column!r}; there are {', '.join(self._names)}") from None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == (tuple(other) if isinstance(other, Row | tuple | list) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._values)
+
+    def __repr__(self) -> str:
+        return f"Row({', '.join(f'{name}={value!r}' for name, value in zip(self._names, self._values, strict=True))})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as a dict of column name to value."""
+        return dict(zip(self._names, self._values, strict=True))
+
+
+class Queries:
+    """Reading with SQL. Placeholders are `$1`, `$2`, …; raises StatementError for SQL that cannot run."""
+
+    __slots__ = ()
+
+    async def _query(self, sql: str, args: tuple[Value, ...]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        raise NotImplementedError
+
+    async def fetch_all(self, sql: str, *args: Value) -> list[Row]:
+        """Return every row."""
+        names, rows = await self._query(sql, args)
+        return [Row(names, row) for row in rows]
+
+    async def fetch_one(self, sql: str, *args: Value) -> Row | None:
+        """Return the first row, or None."""
+        names, rows = await self._query(sql, args)
+        return Row(names, rows[0]) if rows else None
+
+    async def fetch_value(self, sql: str, *args: Value) -> Any:
+        """Return the first column of the first row, or None."""
+        _, rows = await self._query(sql, args)
+        return rows[0][0] if rows else None
+
+
+class Reading(Queries):
+    """Queries over committed state."""
+
+    __slots__ = ("_statements",)
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    async def _query(self, sql: str, args: tuple[Value, ...]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        return await self._statements.query(sql, check_args(args))
+
+
+class Transaction(Queries):
+    """A transaction that commits when its block or handler ends, and rolls back when that raises.
+
+    In a handler, `envelope` is what is being handled and `attempt` counts from 1; outside, None and 0.
+    """
+
+    __slots__ = ("_cause", "_guarded", "_ids", "_marked", "_open", "_outbox", "_producer", "_statements", "_world",
+                 "attempt", "envelope")  # fmt: skip
+
+    def __init__(
+        self,
+        statements: Statements,
+        outbox: Outbox,
+        producer: Producer,
+        world: World,
+        cause: Cause,
+        *,
+        envelope: Envelope | None = None,
+        ids: StableIds | None = None,
+        attempt: int = 0,
+        guarded: bool = False,
+    ) -> None:
+        self._statements = statements
+        self._outbox = outbox
+        self._producer = producer
+        self._world = world
+        self._cause = cause
+        self._ids = ids
+        self._guarded = guarded
+        self._marked = False
+        self._open = True
+        self.envelope = envelope
+        self.attempt = attempt
+
+    async def execute(self, sql: str, *args: Value) -> int:
+        """Execute a statement; return how many rows it changed.
+
+        Raises ConstraintError when a constraint refuses a row, StatementError for SQL that cannot run.
+        """
+        await self._ready()
+        return await self._statements.execute(sql, check_args(args))
+
+    async def _query(self, sql: str, args: tuple[Value, ...]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        await self._ready()
+        return await self._statements.query(sql, check_args(args))
+
+    def publish(
+        self, event: Event, *, id: str | None = None, delay: timedelta | None = None, at: datetime | None = None
+    ) -> Envelope:
+        """Publish an event when this transaction commits, or after `delay`, or `at` an aware datetime.
+
+        Returns its envelope. In a handler the n-th publish has the same id on every attempt. Publishing again with
+        the same `id` changes nothing.
+        """
+        self._check_open()
+        due = due_at(self._world, delay, at)
+        envelope = self._producer.wrap(event, self._cause, id or (self._ids.next() if self._ids else None))
+        self._outbox.add(envelope, due, chosen_id=id is not None)
+        return envelope
+
+    async def cancel(self, event_id: str) -> bool:
+        """Cancel a delayed publish; False if it has become an event already, or is not known."""
+        await self._ready()
+        return await self._statements.cancel(event_id)
+
+    def now(self) -> datetime:
+        """Return the service's present time."""
+        return moment(self._world.now())
+
+    async def _ready(self) -> None:
+        self._check_open()
+        if self._guarded and not self._marked:
+            self._marked = True
+            await self._statements.savepoint()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise TransactionClosedError(
+                "This transaction has ended: use it only inside its handler or `async with` block."
+            )
+
+    # What runs the handler ends its part of the transaction: keeps it, or undoes it alone.
+
+    async def keep(self) -> None:
+        """End this part of a shared transaction and keep it. For the library's own use."""
+        self._open = False
+        if self._marked:
+            await self._statements.release()
+
+    async def undo(self) -> None:
+        """End this part of a shared transaction and undo it. For the library's own use."""
+        self._open = False
+        if self._marked:
+            await self._statements.roll_back_to_savepoint()
+
+
+class SyncTransaction:
+    """The same transaction for a handler that is a plain function and runs in a thread."""
+
+    def __init__(self, transaction: Transaction, loop: asyncio.AbstractEventLoop) -> None:
+        self._transaction = transaction
+        self._loop = loop
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """What is being handled."""
+        return self._transaction.envelope
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        return self._transaction.attempt
+
+    def execute(self, sql: str, *args: Value) -> int:
+        """Execute a statement; return how many rows it changed."""
+        return self._wait(self._transaction.execute(sql, *args))
+
+    def fetch_all(self, sql: str, *args: Value) -> list[Row]:
+        """Return every row."""
+        return self._wait(self._transaction.fetch_all(sql, *args))
+
+    def fetch_one(self, sql: str, *args: Value) -> Row | None:
+        """Return the first row, or None."""
+        return self._wait(self._transaction.fetch_one(sql, *args))
+
+    def fetch_value(self, sql: str, *args: Value) -> Any:
+        """Return the first column of the first row, or None."""
+        return self._wait(self._transaction.fetch_value(sql, *args))
+
+    def publish(self, event: Event, *, delay: timedelta | None = None, at: datetime | None = None) -> Envelope:
+        """Publish an event when the transaction commits."""
+        return self._transaction.publish(event, delay=delay, at=at)
+
+    def cancel(self, event_id: str) -> bool:
+        """Cancel a delayed publish."""
+        return self._wait(self._transaction.cancel(event_id))
+
+    def now(self) -> datetime:
+        """Return the service's present time."""
+        return self._transaction.now()
+
+    def _wait(self, call: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+
+
+def check_args(args: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Return placeholders' values; raises StatementError for a type that not every store takes."""
+    for number, value in enumerate(args, 1):
+        if value is not None and type(value) not in (str, int, float, bytes, bool):
+            raise StatementError(
+                f"${number} is a {type(value).__name__}: pass str, int, float, bytes, bool or None "
+                "(a datetime as text or microseconds, JSON as text or bytes)."
+            )
+    return args

@@ -1,0 +1,318 @@
+"""The service: what the user declares and starts. The only place that wires ports to backends."""
+
+import importlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from tidings.backends import STORES, TRANSPORTS
+from tidings.changes import changes
+from tidings.consuming.retry import RetryPolicy
+from tidings.consuming.subscription import Start, Subscription, check_options, shape_of
+from tidings.consuming.worker import Roles, Worker
+from tidings.errors import ServiceError
+from tidings.events import Envelope, Event, Registry, UpcastFunction, event_type, uuid7
+from tidings.publishing.outbox import Outbox, due_at
+from tidings.publishing.producer import HANDLING, Cause, Producer
+from tidings.publishing.transaction import Reading, Row, Transaction
+from tidings.store import Scheduled, Store, Value, WorkerRow
+from tidings.transport import Transport
+from tidings.world import Clock, Ids, World
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+def system_clock() -> datetime:
+    """Return the operating system's time, in UTC."""
+    return datetime.now(UTC)
+
+
+def uuid7_ids(moment: datetime, random: Random) -> str:
+    """Return a fresh UUIDv7."""
+    return uuid7(int(moment.timestamp() * 1000), random.getrandbits(74))
+
+
+class Service:
+    """A named service: its store, its subscriptions, and the process that runs them.
+
+    `name` is the source of everything it publishes. `store` is a URL: `sqlite:///file.db` (one process),
+    `sqlite+apsw:///file.db` (several processes; needs tidings[apsw]), `sqlite:///:memory:` (tests). `transport`
+    carries events to and from other services' logs. `migrate=False` refuses a store that lacks migrations instead of
+    applying them. `grace` is how long handlers may go on after a stop. `horizon` is the age up to which duplicates
+    from a transport are recognised. `clock`, `random` and `ids` are for tests. Raises ServiceError for URLs it does
+    not know.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        store: str,
+        transport: str | None = None,
+        migrate: bool = True,
+        grace: timedelta = timedelta(seconds=10),
+        horizon: timedelta = timedelta(days=14),
+        clock: Clock = system_clock,
+        random: Random | None = None,
+        ids: Ids = uuid7_ids,
+    ) -> None:
+        if not name or not name.isprintable() or len(name) > 100:
+            raise ServiceError(f"A service cannot be named {name!r}: use up to 100 printable characters.")
+        self.name = name
+        self.store_url = store
+        self.registry = Registry()
+        self.world = World(clock, random or Random(secrets.randbits(64)), ids)
+        self.store: Store = _backend(STORES, store, "store").open_store(store, self.world)
+        self.transport: Transport | None = (
+            _backend(TRANSPORTS, transport, "transport").open_transport(transport, self.world) if transport else None
+        )
+        self.worker: Worker | None = None
+        self._migrate = migrate
+        self._grace = grace
+        self._horizon = horizon
+        self._subscriptions: dict[str, Subscription] = {}
+        self._schemas: list[str] = []
+        self._producer = Producer(name, self.registry, self.world)
+        self._entered: AbstractAsyncContextManager[Service] | None = None
+
+    # What is declared.
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """Every subscription declared so far."""
+        return tuple(self._subscriptions.values())
+
+    def subscribe(
+        self,
+        *events: type[Event],
+        name: str | None = None,
+        ordered: bool = False,
+        concurrency: int = 20,
+        retry: RetryPolicy | None = None,
+        time_limit: timedelta | None = None,
+        after_dead: Literal["block", "continue"] = "block",
+        pause_after: int | None = 20,
+        start: Start = "now",
+        renamed_from: str | None = None,
+    ) -> Callable[[H], H]:
+        """Subscribe a handler to events; the function is returned unchanged.
+
+        The second parameter tells the shape: `Transaction` (or `SyncTransaction`) for effects inside the settling
+        transaction, `Work` (or `SyncWork`, or none) for slow or outside work. `name` is the subscription's name in the
+        store, by default the function's. `ordered`: an unsettled event holds its key. `concurrency`: Work handlers at
+        a time in one process. `time_limit`: of one attempt. `after_dead`: whether a dead event of an ordered
+        subscription goes on to hold its key. `pause_after`: different events failing in a row that count as an outage.
+        `start`: which events are its own at first registration. Raises ServiceError and HandlerError.
+        """
+
+        def declare(handler: H) -> H:
+            self._declare(
+                handler,
+                events,
+                name=name or getattr(handler, "__name__", ""),
+                ordered=ordered,
+                concurrency=concurrency,
+                retry=retry or RetryPolicy(),
+                time_limit=time_limit,
+                after_dead=after_dead,
+                pause_after=pause_after,
+                start=start,
+                renamed_from=renamed_from,
+            )
+            return handler
+
+        return declare
+
+    def _declare(self, handler: Callable[..., Any], events: Sequence[type[Event]], *, name: str, **options: Any) -> None:
+        if not events or not all(isinstance(cls, type) and issubclass(cls, Event) for cls in events):
+            raise ServiceError(f"subscribe() of {name} needs event classes: @service.subscribe(OrderPlaced).")
+        check_options(
+            name, options["concurrency"], options["start"], options["after_dead"], options["pause_after"]
+        )
+        if name in self._subscriptions:
+            raise ServiceError(f"Two subscriptions are named {name!r}: give one of them name=….")
+        self.register(*events)
+        # The shape is read at start-up, when every name of the module is there.
+        self._subscriptions[name] = Subscription(
+            name=name, events=tuple(events), handler=handler, kind="", is_async=True, takes_second=True, **options
+        )
+
+    def register(self, *events: type[Event]) -> None:
+        """Make event classes known that are published or upcast here, without subscribing to them."""
+        for cls in events:
+            event_type(cls)
+            self.registry.register(cls)
+
+    def upcaster(self, name: str, from_version: int) -> Callable[[UpcastFunction], UpcastFunction]:
+        """Register the pure function that turns an event's data from one major version into the next."""
+        return self.registry.upcaster(name, from_version)
+
+    def schema(self, sql: str | Path) -> None:
+        """Add SQL for the service's own tables, run at every start before anything else: write statements that may
+        run again (`CREATE TABLE IF NOT EXISTS …`)."""
+        self._schemas.append(sql.read_text("utf-8") if isinstance(sql, Path) else sql)
+
+    # Running.
+
+    async def __aenter__(self) -> Self:
+        self._entered = self.running()
+        await self._entered.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            await entered.__aexit__(kind, error, trace)
+
+    @asynccontextmanager
+    async def running(self, *, consumers: bool = True, relay: bool = True) -> "AsyncIterator[Service]":
+        """Open the store and run the service in this process; with neither role it only publishes and reads.
+
+        At the end: stops receiving, lets handlers finish within the grace time, releases leases, closes the store.
+        """
+        self.resolve()
+        await self.store.open(migrate=self._migrate)
+        try:
+            for script in self._schemas:
+                await self.store.script(script)
+            if self.transport is not None:
+                await self.transport.open()
+            self.worker = self._make_worker()
+            try:
+                await self.worker.start(Roles(consumers=consumers, relay=relay))
+                yield self
+            finally:
+                await self.worker.stop(self._grace.total_seconds())
+                self.worker = None
+                if self.transport is not None:
+                    await self.transport.close()
+        finally:
+            await self.store.close()
+
+    def resolve(self) -> None:
+        """Read the handlers' hints; raises HandlerError. Done at start-up."""
+        for name, declared in self._subscriptions.items():
+            kind, is_async, takes_second = shape_of(name, declared.handler, declared.events)
+            self._subscriptions[name] = Subscription(
+                **{**vars(declared), "kind": kind, "is_async": is_async, "takes_second": takes_second}
+            )
+
+    def _make_worker(self) -> Worker:
+        now = self.world.now()
+        row = WorkerRow(
+            id=f"{self.name}/{self.world.fresh_id()}",
+            service=self.name,
+            host=self.store.host,
+            pid=os.getpid(),
+            started=now,
+            expires=now,
+        )
+        return Worker(
+            row,
+            self.subscriptions,
+            self.registry,
+            self._producer,
+            self.store,
+            self.world,
+            self.transport,
+            self._horizon.total_seconds(),
+        )
+
+    # Publishing.
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        id: str | None = None,
+        delay: timedelta | None = None,
+        at: datetime | None = None,
+        correlation: str | None = None,
+        traceparent: str | None = None,
+    ) -> Envelope:
+        """Publish an event in a transaction of its own; returns once it is durable.
+
+        After a cancellation or an error it may have been published: publish again with the same `id`, which then
+        changes nothing. Raises EventEncodeError, StoreError.
+        """
+        due = due_at(self.world, delay, at)
+        envelope = self._producer.wrap(event, self._cause(correlation, traceparent), id)
+        if due is not None:
+            await self.store.run(lambda statements: statements.schedule([Scheduled(due, envelope)]))
+        elif id is not None:
+            outbox = Outbox()
+            outbox.add(envelope, None, chosen_id=True)
+            await self.store.run(outbox.flush)
+        else:
+            await self.store.publish((envelope,))
+        return envelope
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, correlation: str | None = None, traceparent: str | None = None
+    ) -> AsyncIterator[Transaction]:
+        """Open a transaction: SQL, and events published if and only if it commits. Not longer than the store allows."""
+        async with self.store.transaction() as statements:
+            outbox = Outbox()
+            cause = self._cause(correlation, traceparent)
+            transaction = Transaction(statements, outbox, self._producer, self.world, cause)
+            yield transaction
+            await transaction.keep()
+            await outbox.flush(statements)
+
+    def _cause(self, correlation: str | None, traceparent: str | None) -> Cause:
+        handling = HANDLING.get()
+        if handling is None:
+            return Cause(correlation, None, traceparent)
+        return Cause(correlation or handling.correlation, handling.id, traceparent or handling.traceparent)
+
+    async def cancel(self, event_id: str) -> bool:
+        """Cancel a delayed publish; False if it has become an event already, or is not known."""
+        return await self.store.run(lambda statements: statements.cancel(event_id))
+
+    # Reading.
+
+    async def fetch_all(self, sql: str, *args: Value) -> list[Row]:
+        """Return every row of a query over committed state."""
+        return await Reading(self.store.reading).fetch_all(sql, *args)
+
+    async def fetch_one(self, sql: str, *args: Value) -> Row | None:
+        """Return the first row of a query over committed state, or None."""
+        return await Reading(self.store.reading).fetch_one(sql, *args)
+
+    async def fetch_value(self, sql: str, *args: Value) -> Any:
+        """Return the first column of the first row, or None."""
+        return await Reading(self.store.reading).fetch_value(sql, *args)
+
+    def changes(self, *events: type[Event]) -> AsyncIterator[None]:
+        """Yield at once, and again whenever events of these types were committed: read what you show after each."""
+        return changes(self.store, [event_type(cls).name for cls in events])
+
+    def health(self) -> dict[str, Any]:
+        """Return whether this process is at work: `status` is "ok", "degraded" (an outage, a pause) or "stopped"."""
+        if self.worker is None:
+            return {"status": "stopped", "service": self.name}
+        outages = [part.name for part in (*self.worker.lanes, *self.worker.work) if part.outage.on]
+        return {
+            "status": "degraded" if outages else "ok",
+            "service": self.name,
+            "worker": self.worker.id,
+            "workers": len(self.worker.heartbeat.alive),
+            "subscriptions": sorted(self._subscriptions),
+            "outages": sorted(set(outages)),
+        }
+
+
+def _backend(known: dict[str, str], url: str, what: str) -> Any:
+    scheme = url.partition("://")[0]
+    if scheme not in known:
+        raise ServiceError(f"{url!r} is not a {what} this version knows: use one of {', '.join(sorted(known))}.")
+    return importlib.import_module(known[scheme])
