@@ -35,7 +35,7 @@ READY = 30_000
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running `adexport serve`, without its root path."""
     data = tmp_path_factory.mktemp("pages")
-    command = [sys.executable, "-m", "adexport.entrypoints.cli", "serve", "--port", "8931", "--data", str(data)]
+    command = [str(Path(sys.executable).with_name("adexport")), "serve", "--port", "8931", "--data", str(data)]
     environment = {**os.environ, "ADEXPORT_ROOT_PATH": ROOT_PATH, "ADEXPORT_RENDER_PROCESSES": "2"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -180,15 +180,8 @@ def check_downloads(page: Page) -> None:
 def test_axe_finds_nothing_on_any_page(browser: Browser, site: str, done: str, failed: str, scheme: str) -> None:
     context = browser.new_context(color_scheme=scheme, reduced_motion="reduce")
     page = context.new_page()
-    for path in (
-        "designs",
-        "exports/new",
-        "exports",
-        "exports?q=nothing",
-        f"exports/{done}",
-        f"exports/{failed}",
-        "no",
-    ):
+    exports = ("exports", "exports?q=nothing", f"exports/{done}", f"exports/{failed}")
+    for path in ("designs", "exports/new", *exports, "no"):
         page.goto(f"{site}/{path}")
         page.wait_for_load_state("networkidle")
         report = Axe().run(page)

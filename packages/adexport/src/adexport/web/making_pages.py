@@ -75,7 +75,7 @@ def _size_choice(width: int, height: int, networks: Mapping[str, Network]) -> Si
 
 
 def network_choices(networks: Mapping[str, Network]) -> list[NetworkChoice]:
-    """List the networks, those that cannot be used last."""
+    """List the networks, by title, those that cannot be used last."""
     choices = [
         NetworkChoice(
             name=network.name,
@@ -86,7 +86,7 @@ def network_choices(networks: Mapping[str, Network]) -> list[NetworkChoice]:
         )
         for network in networks.values()
     ]
-    return sorted(choices, key=lambda choice: not choice.usable)
+    return sorted(choices, key=lambda choice: (not choice.usable, choice.title))
 
 
 class MakingPages:

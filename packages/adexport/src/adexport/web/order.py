@@ -8,7 +8,7 @@ from starlette.datastructures import FormData, ImmutableMultiDict, QueryParams, 
 from adexport.errors import AdExportError
 from adexport.exporting import Exporting, Prepared
 from adexport.problems import Problem
-from adexport.requests import ExportRequest, RequestError, convert
+from adexport.requests import ExportRequest, RequestError, convert, refuse_breaks
 
 SOURCES = ("sample", "feed", "typed")
 # What a person starts with when the address says nothing: the sizes that most campaigns need.
@@ -101,6 +101,7 @@ def request_of(order: Order) -> ExportRequest:
         asked["feed"] = order.feed
     if order.source == "typed":
         asked["rows"] = [order.fields]
+    refuse_breaks(title=order.title, naming=order.naming)
     asked |= {name: value for name in ("title", "naming") if (value := getattr(order, name))}
     return convert(asked, ExportRequest)
 
