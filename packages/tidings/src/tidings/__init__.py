@@ -38,8 +38,8 @@ from tidings.service import Service
 __all__ = [
     "ConstraintError",
     "DeliveryTimeoutError",
-    "EnvelopeError",
     "Envelope",
+    "EnvelopeError",
     "Event",
     "EventDecodeError",
     "EventDefinitionError",

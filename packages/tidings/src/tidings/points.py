@@ -1,4 +1,4 @@
-"""Named points on the path of an event, where tests stop the world: a crash, a kill, a full disk. Silent in production."""
+"""Named points on the path of an event, where tests stop the world. Silent in production."""
 
 from collections.abc import Callable
 

@@ -115,7 +115,7 @@ class Service:
             self._declare(
                 handler,
                 events,
-                name=name or getattr(handler, "__name__", ""),
+                name=name or str(getattr(handler, "__name__", "")),
                 ordered=ordered,
                 concurrency=concurrency,
                 retry=retry or RetryPolicy(),
@@ -129,12 +129,12 @@ class Service:
 
         return declare
 
-    def _declare(self, handler: Callable[..., Any], events: Sequence[type[Event]], *, name: str, **options: Any) -> None:
-        if not events or not all(isinstance(cls, type) and issubclass(cls, Event) for cls in events):
+    def _declare(
+        self, handler: Callable[..., Any], events: Sequence[type[Event]], *, name: str, **options: Any
+    ) -> None:
+        if not events or not all(issubclass(cls, Event) for cls in events):
             raise ServiceError(f"subscribe() of {name} needs event classes: @service.subscribe(OrderPlaced).")
-        check_options(
-            name, options["concurrency"], options["start"], options["after_dead"], options["pause_after"]
-        )
+        check_options(name, options["concurrency"], options["start"], options["after_dead"], options["pause_after"])
         if name in self._subscriptions:
             raise ServiceError(f"Two subscriptions are named {name!r}: give one of them name=….")
         self.register(*events)
@@ -300,14 +300,15 @@ class Service:
         """Return whether this process is at work: `status` is "ok", "degraded" (an outage, a pause) or "stopped"."""
         if self.worker is None:
             return {"status": "stopped", "service": self.name}
-        outages = [part.name for part in (*self.worker.lanes, *self.worker.work) if part.outage.on]
+        outages = {part.name for part in self.worker.lanes if part.outage.on}
+        outages |= {part.name for part in self.worker.work if part.outage.on}
         return {
             "status": "degraded" if outages else "ok",
             "service": self.name,
             "worker": self.worker.id,
             "workers": len(self.worker.heartbeat.alive),
             "subscriptions": sorted(self._subscriptions),
-            "outages": sorted(set(outages)),
+            "outages": sorted(outages),
         }
 
 

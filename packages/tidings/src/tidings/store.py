@@ -1,4 +1,4 @@
-"""PORT: what a store must do. Statements are apart from who runs them, so the same ones join a transaction of the user's."""
+"""PORT: what a store must do. Statements are apart from who runs them, so they can join a transaction of the user's."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -122,81 +122,175 @@ class Scheduled(Struct, frozen=True):
 class UserStatements(Protocol):
     """The user's own SQL. Placeholders are $1, $2, … and are bound by number."""
 
-    async def execute(self, sql: str, args: Sequence[Value]) -> int: ...
-    async def query(self, sql: str, args: Sequence[Value]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]: ...
-    async def savepoint(self) -> None: ...
-    async def release(self) -> None: ...
-    async def roll_back_to_savepoint(self) -> None: ...
+    async def execute(self, sql: str, args: Sequence[Value]) -> int:
+        """Execute the user's statement; return how many rows it changed."""
+
+    async def query(self, sql: str, args: Sequence[Value]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """Execute the user's query; return column names and rows."""
+
+    async def savepoint(self) -> None:
+        """Mark a place to return to; places nest."""
+
+    async def release(self) -> None:
+        """Keep what was done since the last savepoint."""
+
+    async def roll_back_to_savepoint(self) -> None:
+        """Undo what was done since the last savepoint."""
 
 
 class LogStatements(Protocol):
     """What is said of the log. `admit` returns what had not come before; `read` never skips what is committed."""
 
-    async def append(self, envelopes: Sequence[Envelope]) -> None: ...
-    async def admit(self, envelopes: Sequence[Envelope], *, dated: bool = True) -> list[Envelope]: ...
-    async def read(self, after: int, types: Sequence[str], lanes: Sequence[int], limit: int) -> Page: ...
-    async def records(self, positions: Sequence[int]) -> dict[int, Record]: ...
-    async def find(self, event_id: str) -> list[Record]: ...
-    async def caused_by(self, correlation: str) -> list[Record]: ...
-    async def recent(self, after: int, limit: int) -> list[Record]: ...
-    async def head(self) -> int: ...
-    async def position_at(self, time: int) -> int: ...
-    async def keeps(self) -> list[str]: ...
-    async def drop(self, keep: str, through: int, older_than: int, limit: int) -> int: ...
+    async def append(self, envelopes: Sequence[Envelope]) -> None:
+        """Write events to the end of the log, in this order."""
+
+    async def admit(self, envelopes: Sequence[Envelope], *, dated: bool = True) -> list[Envelope]:
+        """Note that these have come; return those that had not come before."""
+
+    async def read(self, after: int, types: Sequence[str], lanes: Sequence[int], limit: int) -> Page:
+        """Read the events of some types and lanes after a position, in order of position."""
+
+    async def records(self, positions: Sequence[int]) -> dict[int, Record]:
+        """Return the events at some positions."""
+
+    async def find(self, event_id: str) -> list[Record]:
+        """Return the events with an id: at most one for each source."""
+
+    async def caused_by(self, correlation: str) -> list[Record]:
+        """Return every event that followed from a first one, which is not among them."""
+
+    async def recent(self, after: int, limit: int) -> list[Record]:
+        """Return events after a position, whatever their type."""
+
+    async def head(self) -> int:
+        """Return the position of the newest event, 0 if there is none."""
+
+    async def position_at(self, time: int) -> int:
+        """Return the position after which events are not older than a time (microseconds)."""
+
+    async def keeps(self) -> list[str]:
+        """Return the retention classes that the log holds."""
+
+    async def drop(self, keep: str, through: int, older_than: int, limit: int) -> int:
+        """Drop events of a retention class, up to a position and older than a time; return how many."""
 
 
 class ProgressStatements(Protocol):
     """What is said of subscriptions, workers and lanes. `advance` is the fence: False means another owner."""
 
-    async def register(self, row: SubscriptionRow) -> None: ...
-    async def subscriptions(self) -> list[SubscriptionRow]: ...
-    async def rename(self, old: str, new: str) -> None: ...
-    async def forget(self, name: str) -> None: ...
-    async def pause(self, name: str, actor: str | None, reason: str | None) -> bool: ...
-    async def beat(self, row: WorkerRow) -> None: ...
-    async def workers(self) -> list[WorkerRow]: ...
-    async def retire(self, worker: str) -> None: ...
-    async def steps(self, subscription: str) -> list[LaneStep]: ...
-    async def advance(self, subscription: str, step: LaneStep) -> bool: ...
-    async def floors(self) -> dict[str, int]: ...
+    async def register(self, row: SubscriptionRow) -> None:
+        """Write a subscription. The first time, its lanes begin at `start`; later, only what it declares changes."""
+
+    async def subscriptions(self) -> list[SubscriptionRow]:
+        """Return every subscription on this log."""
+
+    async def rename(self, old: str, new: str) -> None:
+        """Give a subscription another name; its progress and exceptions go with it."""
+
+    async def forget(self, name: str) -> None:
+        """Remove a subscription with its progress and exceptions."""
+
+    async def pause(self, name: str, actor: str | None, reason: str | None) -> bool:
+        """Pause a subscription in somebody's name, or resume it (no actor); say whether there is such a one."""
+
+    async def beat(self, row: WorkerRow) -> None:
+        """Write a worker's heartbeat."""
+
+    async def workers(self) -> list[WorkerRow]:
+        """Return every worker that has not retired, the dead included."""
+
+    async def retire(self, worker: str) -> None:
+        """Remove a worker."""
+
+    async def steps(self, subscription: str) -> list[LaneStep]:
+        """Return the newest step of each lane."""
+
+    async def advance(self, subscription: str, step: LaneStep) -> bool:
+        """Insert a lane's next step; False if another owner has inserted it: then nothing of this may commit."""
+
+    async def floors(self) -> dict[str, int]:
+        """Return for each subscription the position up to which it needs no event any more."""
 
 
 class HeldStatements(Protocol):
     """What is said of the exceptions."""
 
-    async def hold(self, rows: Sequence[Held]) -> None: ...
-    async def unhold(self, subscription: str, position: int) -> bool: ...
-    async def held(self, subscription: str | None, positions: Sequence[int]) -> list[Held]: ...
-    async def holds_any(self, subscription: str) -> bool: ...
-    async def closed_keys(self, subscription: str, keys: Sequence[str]) -> set[str]: ...
-    async def due(self, subscription: str, lanes: Sequence[int], now: int, limit: int) -> list[Held]: ...
-    async def next_due(self, subscription: str, lanes: Sequence[int]) -> int | None: ...
-    async def next_behind(self, subscription: str, key: str) -> Held | None: ...
-    async def heads_to_be(self, subscription: str, lanes: Sequence[int], limit: int) -> list[Held]: ...
-    async def letters(self, states: Sequence[str], subscription: str | None, after: int, limit: int) -> list[Held]: ...
-    async def counts(self) -> dict[tuple[str, str], int]: ...
+    async def hold(self, rows: Sequence[Held]) -> None:
+        """Write exceptions, each in place of the one at its position."""
+
+    async def unhold(self, subscription: str, position: int) -> bool:
+        """Remove an exception; say whether it was there."""
+
+    async def held(self, subscription: str | None, positions: Sequence[int]) -> list[Held]:
+        """Return the exceptions at some positions, of one subscription or of all."""
+
+    async def holds_any(self, subscription: str) -> bool:
+        """Say whether a subscription has exceptions that are not settled for good."""
+
+    async def closed_keys(self, subscription: str, keys: Sequence[str]) -> set[str]:
+        """Return which of the keys an unsettled event holds."""
+
+    async def due(self, subscription: str, lanes: Sequence[int], now: int, limit: int) -> list[Held]:
+        """Return the retries of some lanes whose time has come, the oldest position of them first."""
+
+    async def next_due(self, subscription: str, lanes: Sequence[int]) -> int | None:
+        """Return when the next retry of some lanes is due (microseconds)."""
+
+    async def next_behind(self, subscription: str, key: str) -> Held | None:
+        """Return the first follower of a key."""
+
+    async def heads_to_be(self, subscription: str, lanes: Sequence[int], limit: int) -> list[Held]:
+        """Return the first follower of each key that nothing holds any more."""
+
+    async def letters(self, states: Sequence[str], subscription: str | None, after: int, limit: int) -> list[Held]:
+        """Return exceptions in some states after a position, of one subscription or of all."""
+
+    async def counts(self) -> dict[tuple[str, str], int]:
+        """Return how many exceptions each subscription has, by state; work waiting and running as "ready"."""
 
 
 class ReadyStatements(Protocol):
     """What is said of work. `unready` and `give_back` are fenced by owner and attempt."""
 
-    async def fill(self, rows: Sequence[Ready]) -> None: ...
-    async def claim(self, subscription: str, owner: str, after: str, limit: int) -> list[Ready]: ...
-    async def unready(self, row: Ready) -> bool: ...
-    async def give_back(self, row: Ready, *, counted: bool) -> bool: ...
-    async def running(self, subscription: str) -> list[Ready]: ...
-    async def ready(self, positions: Sequence[int]) -> list[Ready]: ...
+    async def fill(self, rows: Sequence[Ready]) -> None:
+        """Add work that waits."""
+
+    async def claim(self, subscription: str, owner: str, after: str, limit: int) -> list[Ready]:
+        """Take work that waits, the shares in turn from the one after `after`; each start counts as an attempt."""
+
+    async def unready(self, row: Ready) -> bool:
+        """Remove work that this attempt has settled; False if the attempt is not the current one any more."""
+
+    async def give_back(self, row: Ready, *, counted: bool) -> bool:
+        """Let work wait again; `counted` says whether the attempt stays counted."""
+
+    async def running(self, subscription: str) -> list[Ready]:
+        """Return the work that an owner has."""
+
+    async def ready(self, positions: Sequence[int]) -> list[Ready]:
+        """Return the work at some positions, of all subscriptions."""
 
 
 class ScheduledStatements(Protocol):
     """What is said of publishes that are not events yet."""
 
-    async def schedule(self, rows: Sequence[Scheduled]) -> None: ...
-    async def cancel(self, event_id: str) -> bool: ...
-    async def fire(self, now: int, limit: int) -> list[Scheduled]: ...
-    async def next_scheduled(self) -> int | None: ...
-    async def scheduled(self, event_id: str) -> Scheduled | None: ...
-    async def all_scheduled(self, limit: int) -> list[Scheduled]: ...
+    async def schedule(self, rows: Sequence[Scheduled]) -> None:
+        """Keep publishes until they are due. An id that is already kept stays as it is."""
+
+    async def cancel(self, event_id: str) -> bool:
+        """Forget a scheduled publish; False if it has become an event, or never was scheduled."""
+
+    async def fire(self, now: int, limit: int) -> list[Scheduled]:
+        """Take away and return what is due, the earliest first."""
+
+    async def next_scheduled(self) -> int | None:
+        """Return when the next one is due (microseconds)."""
+
+    async def scheduled(self, event_id: str) -> Scheduled | None:
+        """Return a scheduled publish by its id."""
+
+    async def all_scheduled(self, limit: int) -> list[Scheduled]:
+        """Return what is scheduled, the earliest first."""
 
 
 class Statements(
@@ -217,7 +311,9 @@ class Store(Protocol):
     async def open(self, *, migrate: bool, read_only: bool = False) -> None:
         """Open the database; raises StoreVersionError when migrations are missing and may not be applied."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Wait for commits under way, and close."""
+
     async def script(self, sql: str) -> None:
         """Run a script of the service's own tables."""
 
@@ -249,7 +345,8 @@ class Store(Protocol):
         None: no other process can write here, so nobody needs to look.
         """
 
-    def status(self) -> Mapping[str, object]: ...
+    def status(self) -> Mapping[str, object]:
+        """Return facts about the file."""
 
 
 # Topics besides event types: what a commit may have changed.

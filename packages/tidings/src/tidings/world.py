@@ -1,4 +1,4 @@
-"""What a process gets from outside itself: the time, randomness and fresh ids. Injected, so that a simulation can own them."""
+"""What a process gets from outside itself: time, randomness, fresh ids. Injected, so that a simulation can own them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

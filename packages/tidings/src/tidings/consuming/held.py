@@ -88,8 +88,6 @@ def _with(failures: tuple[Failure, ...], newest: Failure) -> tuple[Failure, ...]
     return every if len(every) <= FAILURES_KEPT else (every[0], *every[-FAILURES_KEPT + 1 :])
 
 
-
-
 async def records_of(store: Store, rows: Sequence[Held]) -> dict[int, Record]:
     """Return the events of held rows: from the log, or the copies made before the log let go of them."""
     found = await store.reading.records([row.position for row in rows])

@@ -27,7 +27,13 @@ class Landing:
     """Receives from a transport into the log. Duplicates are recognised by (source, id), whatever brings them."""
 
     def __init__(
-        self, transport: Transport, store: Store, world: World, known: Collection[str], source: str, horizon_seconds: float
+        self,
+        transport: Transport,
+        store: Store,
+        world: World,
+        known: Collection[str],
+        source: str,
+        horizon_seconds: float,
     ) -> None:
         self._transport = transport
         self._store = store
@@ -65,7 +71,9 @@ class Landing:
         except (EnvelopeError, StrictJSONError) as error:
             return self._refused(delivery, f"unreadable: {error}"), f"unreadable: {error}"
         if envelope.time != UNDATED and microseconds(envelope.time) < self._world.now() - self._horizon:
-            reason = f"too_old: {envelope.time.isoformat()} is before the horizon, so a duplicate could not be recognised"
+            reason = (
+                f"too_old: {envelope.time.isoformat()} is before the horizon, so a duplicate could not be recognised"
+            )
             return self._refused(delivery, reason), reason
         return envelope, None
 

@@ -102,7 +102,7 @@ class Lanes:
             await self._insert(statements, LaneStep(number, lane.step + 1, lane.seen, owner))
 
     async def read(self, limit: int) -> tuple[list[Record], int, bool]:
-        """Read on: records in order of position, the position up to which all was looked at, and whether there is more."""
+        """Read on: records by position, the position up to which all was looked at, and whether there is more."""
         if not self._owned:
             return [], 0, False
         after = min(lane.seen for lane in self._owned.values())

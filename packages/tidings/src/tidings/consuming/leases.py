@@ -17,11 +17,9 @@ LEASE_SECONDS = 10.0
 
 
 class Heartbeat:
-    """Keeps one worker's row, and knows which workers of its service are alive. `changed` is called when that changes."""
+    """Keeps one worker's row, and knows which workers of its service are alive; `changed` is called when others are."""
 
-    def __init__(
-        self, row: WorkerRow, store: Store, world: World, changed: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, row: WorkerRow, store: Store, world: World, changed: Callable[[], Awaitable[None]]) -> None:
         self._row = row
         self._store = store
         self._world = world

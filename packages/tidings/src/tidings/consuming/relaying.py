@@ -7,7 +7,7 @@ from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import Outage
 from tidings.consuming.runner import Taken
 from tidings.publishing.relay import Relay
-from tidings.store import Held, Record, Statements, Store
+from tidings.store import Held, LaneStep, Record, Statements, Store
 
 
 class Relaying:
@@ -49,7 +49,9 @@ class Relaying:
             again = await self._relay.send_again(records[row.position], row)
             steps = lanes.fences({row.lane})
 
-            async def unit(statements: Statements, row: Held = row, again: Held | None = again) -> None:
+            async def unit(
+                statements: Statements, row: Held = row, again: Held | None = again, steps: Sequence[LaneStep] = steps
+            ) -> None:
                 if again is None:
                     await statements.unhold(row.subscription, row.position)
                 else:

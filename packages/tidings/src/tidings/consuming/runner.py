@@ -28,11 +28,13 @@ class Taken(Struct):
 
 
 class Use(Protocol):
-    """What is done with the records of a lane. Each method settles in one transaction, or raises and settles nothing."""
+    """What is done with records. Each method settles in one transaction, or raises and settles nothing."""
 
     batch: int
 
-    async def take(self, records: Sequence[Record], lanes: Lanes, *, holding: Callable[[], bool], outage: Outage) -> Taken:
+    async def take(
+        self, records: Sequence[Record], lanes: Lanes, *, holding: Callable[[], bool], outage: Outage
+    ) -> Taken:
         """Settle new records, in order; maybe only the first of them."""
 
     async def take_carefully(self, record: Record, lanes: Lanes) -> Taken:
@@ -148,7 +150,7 @@ class LaneRunner:
             pass
 
     def _idle_seconds(self) -> float | None:
-        """Return how long nothing will happen by itself: until the outage's probe, or the next retry; None: for ever."""
+        """Return how long nothing happens by itself: until the outage's probe, or the next retry; None: for ever."""
         wait = self.outage.wait(asyncio.get_running_loop().time())
         if wait or self._next_due is None or self._paused:
             return wait or None
@@ -206,9 +208,7 @@ class LaneRunner:
             self.lanes.calm(first.lane, 1)
         else:
             calm = next((n for n, record in enumerate(records) if self.lanes.careful(record.lane)), len(records))
-            taken = await self._use.take(
-                records[:calm], self.lanes, holding=lambda: self._holding, outage=self.outage
-            )
+            taken = await self._use.take(records[:calm], self.lanes, holding=lambda: self._holding, outage=self.outage)
         self._take_in(taken)
         return True
 

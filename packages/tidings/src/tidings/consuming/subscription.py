@@ -76,7 +76,9 @@ def shape_of(name: str, handler: Handler, events: tuple[type[Event], ...]) -> tu
     """
     parameters = list(inspect.signature(handler).parameters.values())
     if not 1 <= len(parameters) <= 2:
-        raise HandlerError(f"{_place(name, handler)} takes {len(parameters)} parameters: (event) or (event, tx or work).")
+        raise HandlerError(
+            f"{_place(name, handler)} takes {len(parameters)} parameters: (event) or (event, tx or work)."
+        )
     is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
     hints = _hints(name, handler)
     _check_event_hint(name, handler, hints.get(parameters[0].name), events)

@@ -121,9 +121,7 @@ class Worker:
         pipeline = self._pipelines[subscription.name]
         outage = Outage(subscription.pause_after)
         if subscription.kind == WORK:
-            work = WorkRunner(
-                subscription, pipeline, self._producer, self._store, self._world, self.id, outage
-            )
+            work = WorkRunner(subscription, pipeline, self._producer, self._store, self._world, self.id, outage)
             self.work.append(work)
             self._start(work.run())
             use: Use = Filling(subscription, self._store, self._world)
@@ -132,9 +130,7 @@ class Worker:
             use = Effects(subscription, pipeline, self._producer, self._store, self._world)
             self._start_lanes(subscription.name, subscription.types, use, outage, None)
 
-    def _start_lanes(
-        self, name: str, types: Sequence[str], use: Use, outage: Outage, work: WorkRunner | None
-    ) -> None:
+    def _start_lanes(self, name: str, types: Sequence[str], use: Use, outage: Outage, work: WorkRunner | None) -> None:
         runner = LaneRunner(
             name,
             types,
@@ -188,7 +184,9 @@ class Worker:
         self.heartbeat.stop()
         _, late = await asyncio.wait(self._tasks, timeout=grace_seconds) if self._tasks else (set(), set())
         if late:
-            log.warning("%d parts did not end within the grace time of %g s; they are cancelled.", len(late), grace_seconds)
+            log.warning(
+                "%d parts did not end within the grace time of %g s; they are cancelled.", len(late), grace_seconds
+            )
             for work in self.work:
                 await work.abandon()
             await self._cancel(late, max(0.5, until - loop.time()))

@@ -17,7 +17,9 @@ def due_at(world: World, delay: timedelta | None, at: datetime | None) -> int | 
         raise ServiceError("publish() got both delay and at: give one of them.")
     if at is not None:
         if at.utcoffset() is None:
-            raise ServiceError(f"publish(at={at!r}) has no time zone: pass an aware datetime, such as datetime.now(UTC).")
+            raise ServiceError(
+                f"publish(at={at!r}) has no time zone: pass an aware datetime, such as datetime.now(UTC)."
+            )
         return microseconds(at)
     if delay is None:
         return None

@@ -64,4 +64,3 @@ class Relay:
     def _row(self, record: Record, state: str) -> Held:
         key = record.envelope.key
         return Held(self._name, record.position, record.lane, key, key is not None, state, updated=self._world.now())
-

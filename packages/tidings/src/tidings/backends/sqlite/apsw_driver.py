@@ -23,6 +23,7 @@ class ApswConnection:
             raise self._translated(error) from error
 
     def run(self, sql: str, args: Sequence[Any] = ()) -> int:
+        """Execute one statement; return how many rows it changed."""
         try:
             cursor = self._connection.execute(sql, args)
             for _ in cursor:
@@ -32,18 +33,21 @@ class ApswConnection:
             raise self._translated(error) from error
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute one statement for each row of arguments."""
         try:
             self._connection.executemany(sql, rows)
         except apsw.Error as error:
             raise self._translated(error) from error
 
     def rows(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
+        """Execute one statement; return its rows."""
         try:
             return self._connection.execute(sql, args).fetchall()
         except apsw.Error as error:
             raise self._translated(error) from error
 
     def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], list[Row]]:
+        """Execute one statement; return its column names and its rows."""
         try:
             cursor = self._connection.cursor()
             names: tuple[str, ...] = ()
@@ -54,21 +58,26 @@ class ApswConnection:
                 return True
 
             cursor.exec_trace = remember
-            return names, cursor.execute(sql, args).fetchall()
+            rows = cursor.execute(sql, args).fetchall()
+            return names, rows
         except apsw.Error as error:
             raise self._translated(error) from error
 
     def script(self, sql: str) -> None:
+        """Execute several statements."""
         self.run(sql)
 
     @property
     def in_transaction(self) -> bool:
+        """True while a transaction is open."""
         return self._connection.in_transaction
 
     def interrupt(self) -> None:
+        """Stop a statement that another thread runs."""
         self._connection.interrupt()
 
     def close(self) -> None:
+        """Close the connection."""
         self._connection.close()
 
     def _translated(self, error: apsw.Error) -> TidingsError:

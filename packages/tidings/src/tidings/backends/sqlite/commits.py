@@ -10,18 +10,22 @@ from typing import Protocol
 class Commits(Protocol):
     """Runs the function that commits, and returns once it has."""
 
-    async def perform(self, commit: Callable[[], None]) -> None: ...
-    def stop(self) -> None: ...
+    async def perform(self, commit: Callable[[], None]) -> None:
+        """Run the function that commits; return once it has."""
+
+    def stop(self) -> None:
+        """End the thread, if there is one."""
 
 
 class InlineCommits:
     """Commits on the spot: nothing else of the process runs meanwhile."""
 
     async def perform(self, commit: Callable[[], None]) -> None:
+        """Run the function that commits; return once it has."""
         commit()
 
     def stop(self) -> None:
-        pass
+        """End the thread, if there is one."""
 
 
 class ThreadedCommits:
@@ -36,6 +40,7 @@ class ThreadedCommits:
         self._thread.start()
 
     async def perform(self, commit: Callable[[], None]) -> None:
+        """Run the function that commits; return once it has."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.put((commit, done))
         cancelled = None
@@ -66,6 +71,7 @@ class ThreadedCommits:
                 return
 
     def stop(self) -> None:
+        """End the thread, if there is one."""
         self._queue.put(None)
         self._thread.join(timeout=5)
 

@@ -22,7 +22,8 @@ _BUSY, _LOCKED, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _CONSTRAINT, _NOTADB, _READO
 
 # What SQL is made of, as far as finding placeholders needs it: strings, names, comments, placeholders, semicolons.
 _TOKEN = re.compile(
-    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `[^`]*` | \[[^\]]*\] | --[^\n]* | /\*.*?\*/ | \$(?P<number>[1-9][0-9]*) | (?P<end>;)""",
+    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `[^`]*` | \[[^\]]*\] | --[^\n]* | /\*.*?\*/
+    | \$(?P<number>[1-9][0-9]*) | (?P<end>;)""",
     re.VERBOSE | re.DOTALL,
 )
 _CONTROLS = {"BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE", "ATTACH", "DETACH", "PRAGMA", "VACUUM"}
@@ -71,9 +72,14 @@ class Connection(Protocol):
         """Execute several statements."""
 
     @property
-    def in_transaction(self) -> bool: ...
-    def interrupt(self) -> None: ...
-    def close(self) -> None: ...
+    def in_transaction(self) -> bool:
+        """True while a transaction is open."""
+
+    def interrupt(self) -> None:
+        """Stop a statement that another thread runs."""
+
+    def close(self) -> None:
+        """Close the connection."""
 
 
 class StandardConnection:
@@ -85,24 +91,28 @@ class StandardConnection:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
 
     def run(self, sql: str, args: Sequence[Any] = ()) -> int:
+        """Execute one statement; return how many rows it changed."""
         try:
             return self._connection.execute(sql, args).rowcount
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute one statement for each row of arguments."""
         try:
             self._connection.executemany(sql, rows)
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
     def rows(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
+        """Execute one statement; return its rows."""
         try:
             return self._connection.execute(sql, args).fetchall()
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
     def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], list[Row]]:
+        """Execute one statement; return its column names and its rows."""
         try:
             cursor = self._connection.execute(sql, args)
             return tuple(column[0] for column in cursor.description or ()), cursor.fetchall()
@@ -110,17 +120,21 @@ class StandardConnection:
             raise self._translated(error) from error
 
     def script(self, sql: str) -> None:
+        """Execute several statements."""
         for statement in split(sql):
             self.run(statement)
 
     @property
     def in_transaction(self) -> bool:
+        """True while a transaction is open."""
         return self._connection.in_transaction
 
     def interrupt(self) -> None:
+        """Stop a statement that another thread runs."""
         self._connection.interrupt()
 
     def close(self) -> None:
+        """Close the connection."""
         self._connection.close()
 
     def _translated(self, error: sqlite3.Error) -> TidingsError:

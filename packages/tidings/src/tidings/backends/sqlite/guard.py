@@ -1,4 +1,4 @@
-"""Who may open a SQLite file: one library per process, and one writing process where the library has the WAL-reset bug."""
+"""Who may open a SQLite file: one library per process; one process where the library has the WAL-reset bug."""
 
 import os
 from pathlib import Path

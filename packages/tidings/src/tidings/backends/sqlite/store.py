@@ -115,9 +115,7 @@ class SqliteStore:
         if self._writing is not None:
             self._commits = InlineCommits() if self.inline_commits else ThreadedCommits()
             statements = SqliteStatements(self._writing, self.lanes)
-            self._writer = Writer(
-                self._writing, statements, self._commits, self._random, HOLD_LIMIT, self._notify
-            )
+            self._writer = Writer(self._writing, statements, self._commits, self._random, HOLD_LIMIT, self._notify)
             self._data_version = self._current_data_version()
 
     def _open_writing(self, file: str) -> Connection:

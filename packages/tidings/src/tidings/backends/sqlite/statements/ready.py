@@ -94,4 +94,4 @@ def _fence(row: Ready) -> tuple[Any, ...]:
 
 
 def _ready(row: tuple[Any, ...]) -> Ready:
-    return Ready(*row[:7], failures=unpack_failures(row[7]))
+    return Ready(*row[:7], unpack_failures(row[7]))
