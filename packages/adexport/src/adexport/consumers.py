@@ -18,7 +18,7 @@ from adexport.events import (
     GeneratedFile,
     RenderBatchRequested,
 )
-from adexport.export import RENDER_ATTEMPTS, Check, State, check, next_check
+from adexport.export import RENDER_ATTEMPTS, Check, Standing, State, check, next_check
 from adexport.planning import Cell, batch
 from adexport.ports import FileStore, Rendered, Renderer, RenderJob
 from adexport.projections import as_json, files_word, finish, microseconds, note, read_standing
@@ -72,38 +72,42 @@ def _order(cell: Cell) -> CellOrder:
     )
 
 
+async def plan_export(event: AdExportRequested, tx: Transaction) -> None:
+    """Cut the missing files of an export into batches and set its timer."""
+    standing = await read_standing(tx, event.export_id)
+    if standing is None or not standing.active or standing.round != event.round:
+        return  # cancelled, or asked for again, before a worker came to it
+    await tx.execute("UPDATE adexport_export SET state = $2 WHERE id = $1", event.export_id, State.RUNNING.value)
+    files, batches = await request_missing(tx, event.export_id, event.round)
+    plural = "batch" if batches == 1 else "batches"
+    await note(tx, event.export_id, "planned", f"Picked up by a worker: {files_word(files)} in {batches} {plural}")
+    _set_timer(tx, event.export_id, standing)
+
+
+async def check_export(event: ExportCheckDue, tx: Transaction) -> None:
+    """The timer went off: ask again for what is missing, or give up at the deadline."""
+    standing = await read_standing(tx, event.export_id)
+    if standing is None:
+        return
+    verdict = check(standing, round=event.round, settled_before=event.settled, now=tx.now())
+    if verdict is Check.GIVE_UP:
+        await give_up(tx, event.export_id)
+    if verdict is Check.ASK_AGAIN:
+        files, _ = await request_missing(tx, event.export_id, event.round)
+        await note(tx, event.export_id, "asked_again", f"Nothing arrived lately: asked again for {files_word(files)}")
+    if verdict in (Check.WAIT, Check.ASK_AGAIN):
+        _set_timer(tx, event.export_id, standing)
+
+
+def _set_timer(tx: Transaction, export_id: str, standing: Standing) -> None:
+    timer = ExportCheckDue(export_id=export_id, round=standing.round, settled=standing.settled)
+    tx.publish(timer, at=next_check(tx.now(), standing.deadline))
+
+
 def subscribe_planning(service: Service) -> None:
     """Planning and the durable timer: database work only."""
-
-    @service.subscribe(AdExportRequested)
-    async def plan_export(event: AdExportRequested, tx: Transaction) -> None:
-        standing = await read_standing(tx, event.export_id)
-        if standing is None or not standing.active or standing.round != event.round:
-            return  # cancelled, or asked for again, before a worker came to it
-        await tx.execute("UPDATE adexport_export SET state = $2 WHERE id = $1", event.export_id, State.RUNNING.value)
-        files, batches = await request_missing(tx, event.export_id, event.round)
-        plural = "batch" if batches == 1 else "batches"
-        text = f"Picked up by a worker: {files_word(files)} in {batches} {plural}"
-        await note(tx, event.export_id, "planned", text)
-        timer = ExportCheckDue(export_id=event.export_id, round=event.round, settled=standing.settled)
-        tx.publish(timer, at=next_check(tx.now(), standing.deadline))
-
-    @service.subscribe(ExportCheckDue)
-    async def ask_again(event: ExportCheckDue, tx: Transaction) -> None:
-        standing = await read_standing(tx, event.export_id)
-        if standing is None:
-            return
-        verdict = check(standing, round=event.round, settled_before=event.settled, now=tx.now())
-        if verdict is Check.GIVE_UP:
-            await give_up(tx, event.export_id)
-        if verdict is Check.ASK_AGAIN:
-            files, _ = await request_missing(tx, event.export_id, event.round)
-            await note(
-                tx, event.export_id, "asked_again", f"Nothing arrived lately: asked again for {files_word(files)}"
-            )
-        if verdict in (Check.WAIT, Check.ASK_AGAIN):
-            timer = ExportCheckDue(export_id=event.export_id, round=event.round, settled=standing.settled)
-            tx.publish(timer, at=next_check(tx.now(), standing.deadline))
+    service.subscribe(AdExportRequested)(plan_export)
+    service.subscribe(ExportCheckDue)(check_export)
 
 
 async def give_up(tx: Transaction, export_id: str) -> None:

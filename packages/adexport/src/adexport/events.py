@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import msgspec
 
-from adexport.rendering.encoding import FormatName
 from tidings import Event
 
 _NOTIFICATIONS_LAST = timedelta(days=7)
@@ -23,7 +22,7 @@ class CellOrder(msgspec.Struct, frozen=True, kw_only=True):
     row: int
     width: int
     height: int
-    format: FormatName
+    format: str
     max_bytes: int | None = None
     quality: int | None = None
 

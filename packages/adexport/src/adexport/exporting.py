@@ -162,6 +162,12 @@ class Exporting:
         text = f"Accepted: {files_word(files)} of {prepared.design_title}"
         await note(tx, export_id, "accepted", text, event_id=envelope.id)
 
+    async def start(self, prepared: Prepared, export_id: str) -> None:
+        """Record a prepared export and publish its request, in one transaction. Raises PreflightError."""
+        snapshot = await self.keep_snapshot(prepared)
+        async with self._service.transaction() as tx:
+            await self.record(tx, export_id, prepared, snapshot)
+
     async def cancel(self, export_id: str) -> None:
         """Stop an export: what is not ready is cancelled, ready files stay. Raises NotNowError."""
         async with self._service.transaction() as tx:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -17,10 +17,7 @@ from adexport.events import (
 )
 from adexport.export import Standing, State, ending
 from adexport.queries import moment
-from tidings import Event, Service, Transaction
-
-if TYPE_CHECKING:
-    from tidings import Row
+from tidings import Event, Row, Service, Transaction
 
 # A file beats a failure: a late success of an earlier try counts while the export is active.
 _DONE = """UPDATE adexport_cell SET state = 'done', bytes = json_extract(file.value, '$.bytes'),
@@ -170,12 +167,14 @@ async def apply_failed(event: AdGenerationFailed, tx: Transaction) -> None:
     await _after_results(tx, event.export_id)
 
 
-def subscribe(service: Service) -> None:
-    """The listener of the API service: unordered, because the results commute."""
+async def update_read_model(event: AdGenerated | AdGenerationFailed, tx: Transaction) -> None:
+    """Results become the read model; they come in any order and their effects commute."""
+    if isinstance(event, AdGenerated):
+        await apply_generated(event, tx)
+    else:
+        await apply_failed(event, tx)
 
-    @service.subscribe(AdGenerated, AdGenerationFailed)
-    async def update_read_model(event: AdGenerated | AdGenerationFailed, tx: Transaction) -> None:
-        if isinstance(event, AdGenerated):
-            await apply_generated(event, tx)
-        else:
-            await apply_failed(event, tx)
+
+def subscribe(service: Service) -> None:
+    """The listener of the API service."""
+    service.subscribe(AdGenerated, AdGenerationFailed)(update_read_model)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ from adexport.errors import AdExportError
 from adexport.events import CellOrder
 from adexport.ports import Rendered, RenderJob
 from adexport.rendering import Raster, render
+from adexport.rendering.encoding import FormatName
 from adexport.rendering.fitting import fit
 
 _MOST_OPEN_FILES = 64
@@ -52,7 +53,7 @@ def make(job: RenderJob, clock: Callable[[], float]) -> Iterator[Rendered]:
 def _encode(raster: Raster, cell: CellOrder, drawn: float, clock: Callable[[], float]) -> Rendered:
     began = clock()
     try:
-        fitted = fit(raster, cell.format, cell.max_bytes, cell.quality)
+        fitted = fit(raster, cast(FormatName, cell.format), cell.max_bytes, cell.quality)
     except MemoryError:
         raise
     except Exception as error:

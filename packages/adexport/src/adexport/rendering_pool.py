@@ -66,23 +66,27 @@ class RenderingPool:
     """
 
     def __init__(self, *, size: int, memory_bytes: int, seconds: float, recycle_after: int) -> None:
-        """Starts nothing yet: a process starts with the first job that needs it."""
+        """Starts nothing yet."""
         self._memory_bytes = memory_bytes
         self._seconds = seconds
         self._recycle_after = recycle_after
         self._turns = asyncio.Semaphore(size)
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
+        self._warming: asyncio.Task[None]
         self.size = size
 
     async def __aenter__(self) -> RenderingPool:
-        """The pool itself."""
+        """The pool itself; its processes start meanwhile."""
+        self._warming = asyncio.create_task(self._warm())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End every process, also one that is busy."""
+        self._warming.cancel()
+        await asyncio.gather(self._warming, return_exceptions=True)
         await asyncio.gather(*(self._discard(child) for child in list(self._all)))
 
     async def render(self, job: RenderJob) -> list[Rendered]:
@@ -118,6 +122,13 @@ class RenderingPool:
                 " passed the memory limit (ADEXPORT_RENDER_MEMORY_MB)."
             ) from error
 
+    async def _warm(self) -> None:
+        """Start the processes before the first job: one takes half a second."""
+        with contextlib.suppress(RenderingCrashedError):  # the first job will meet it, and say so
+            while len(self._all) < self.size:
+                async with self._turns:
+                    self._idle.append(await self._start())
+
     async def _start(self) -> _Child:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -133,8 +144,10 @@ class RenderingPool:
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await child.receive()
-        except (TimeoutError, OSError, EOFError) as error:
+        except BaseException as error:
             await self._discard(child)
+            if not isinstance(error, TimeoutError | OSError | EOFError):
+                raise
             raise RenderingCrashedError(
                 "A rendering process did not start. Run `python -m adexport.rendering_child 2000000000` to see why."
             ) from error

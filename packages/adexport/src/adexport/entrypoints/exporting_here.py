@@ -72,10 +72,8 @@ async def export_here(settings: Settings, wish: Wish, console: Console | None) -
         async with running(build(dataclasses.replace(settings, data=Path(folder)))) as application:
             prepared = await _prepare(application, wish)
             _show_problems(prepared, console)
-            snapshot = await application.exporting.keep_snapshot(prepared)
             export_id = application.new_id()
-            async with application.service.transaction() as tx:
-                await application.exporting.record(tx, export_id, prepared, snapshot)
+            await application.exporting.start(prepared, export_id)
             await _watch(application, export_id, len(prepared.plan.cells), console)
             return await _deliver(application, export_id, wish.out, console)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -13,6 +13,8 @@ from adexport.bootstrap import Application, running
 from adexport.entrypoints import catalogue_api, exports_api, files_api, openapi, problems
 from adexport.entrypoints.bodies import answer
 from adexport.entrypoints.idempotency import IdempotencyKeys
+from adexport.exporting import Prepared
+from adexport.web.install import install_pages
 
 
 def create_app(application: Application, *, consumers: bool = True) -> FastAPI:
@@ -38,8 +40,27 @@ def create_app(application: Application, *, consumers: bool = True) -> FastAPI:
     openapi.install(app)
     for router in (exports_api.router, files_api.router, catalogue_api.router):
         app.include_router(router)
+    install_pages(
+        app,
+        queries=application.queries,
+        catalogue=application.catalogue,
+        exporting=application.exporting,
+        start=starter(application),
+        now=application.now,
+    )
     app.add_api_route("/healthz", healthz, methods=["GET"], tags=["health"], response_class=Response)
     return app
+
+
+def starter(application: Application) -> Callable[[Prepared], Awaitable[str]]:
+    """What the pages call to start an export; it returns the export's id."""
+
+    async def start(prepared: Prepared) -> str:
+        export_id = application.new_id()
+        await application.exporting.start(prepared, export_id)
+        return export_id
+
+    return start
 
 
 async def healthz(request: Request) -> Response:

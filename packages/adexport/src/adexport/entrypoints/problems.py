@@ -102,7 +102,8 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:
-        detail = f"{request.method} {request.url.path[:200]} is not part of this service. GET /openapi.json lists all."
+        what = f"takes no {request.method}" if error.status_code == 405 else "is not part of this service"
+        detail = f"{request.url.path[:200]} {what}. GET /openapi.json lists all there is."
     return problem(error.status_code, detail, headers=error.headers)
 
 
