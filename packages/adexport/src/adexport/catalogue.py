@@ -99,8 +99,11 @@ def summarize(stored: StoredDesign) -> DesignSummary:
 
 def sample_designs(samples: Mapping[str, Sample]) -> dict[str, StoredDesign]:
     """The samples with their documents, by name."""
+    folder = files("adexport.designs") / "samples"
+    texts = [entry.read_bytes() for entry in folder.iterdir() if entry.name.endswith(".json")]
+    documents = {parse_design(text).name: cast(dict[str, Any], parse_json(text)) for text in texts}
     return {
-        name: StoredDesign(design=sample.design, document=_sample_document(name), sample=True, feed_csv=sample.feed_csv)
+        name: StoredDesign(design=sample.design, document=documents[name], sample=True, feed_csv=sample.feed_csv)
         for name, sample in samples.items()
     }
 
@@ -209,11 +212,6 @@ class Catalogue:
         )
         known = {f"sha256:{row['digest']}" for row in rows}
         return {name for name in names if name not in known and not _bundled(name)}
-
-
-def _sample_document(name: str) -> dict[str, Any]:
-    text = (files("adexport.designs") / "samples" / f"{name}.json").read_bytes()
-    return cast(dict[str, Any], parse_json(text))
 
 
 def _bundled(name: str) -> bool:

@@ -1,0 +1,81 @@
+"""A real service for each test: SQLite in a fresh folder, real rendering processes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from adexport.bootstrap import Application, build, running
+from adexport.events import ExportProgressed
+from adexport.exporting import Exporting, Prepared
+from adexport.queries import ExportSummary
+from adexport.requests import ExportRequest, convert
+from adexport.settings import Settings
+
+DESIGN: dict[str, Any] = {
+    "version": 1,
+    "name": "plain",
+    "title": "Plain",
+    "background": "#ffffff",
+    "sizes": ["300x250", "728x90"],
+    "layers": [
+        {
+            "type": "text",
+            "id": "headline",
+            "text": "{{ headline }}",
+            "size": "20%",
+            "box": {"left": "5%", "top": "5%", "right": "5%", "bottom": "5%"},
+        }
+    ],
+}
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    return [{"headline": f"Offer number {number}"} for number in range(1, count + 1)]
+
+
+class Driver:
+    """Starts exports and waits for them, as an entry point does."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        self.service = application.service
+        self.queries = application.queries
+        self.exporting: Exporting = application.exporting
+
+    async def prepare(self, **request: Any) -> Prepared:
+        wanted = {"design": DESIGN, "rows": rows(request.pop("count", 2)), **request}
+        return await self.exporting.prepare(convert(wanted, ExportRequest))
+
+    async def start(self, **request: Any) -> str:
+        export_id = self.application.new_id()
+        await self.exporting.start(await self.prepare(**request), export_id)
+        return export_id
+
+    async def until(self, export_id: str, fits: Callable[[ExportSummary], bool], seconds: float = 30) -> ExportSummary:
+        async with asyncio.timeout(seconds):
+            async for _ in self.service.changes(ExportProgressed):
+                export = await self.queries.get_export(export_id)
+                assert export is not None
+                if fits(export):
+                    return export
+        raise AssertionError("the changes ended")
+
+    async def over(self, export_id: str, seconds: float = 30) -> ExportSummary:
+        return await self.until(export_id, lambda export: export.over, seconds)
+
+    async def kinds(self, export_id: str) -> list[str]:
+        return [entry.kind for entry in await self.queries.export_timeline(export_id)]
+
+
+@pytest.fixture
+def open_driver(tmp_path):
+    @asynccontextmanager
+    async def opened(*, consumers: bool = True, **settings: Any) -> AsyncIterator[Driver]:
+        chosen = {"data": tmp_path / "data", "render_processes": 1, "render_seconds": 20.0} | settings
+        async with running(build(Settings(**chosen)), consumers=consumers) as application:
+            yield Driver(application)
+
+    return opened
