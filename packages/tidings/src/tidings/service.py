@@ -15,7 +15,7 @@ from tidings.backends import STORES, TRANSPORTS
 from tidings.changes import changes
 from tidings.consuming.retry import RetryPolicy
 from tidings.consuming.subscription import Start, Subscription, check_options, shape_of
-from tidings.consuming.worker import Roles, Worker
+from tidings.consuming.worker import CONSUMERS, RELAYS, Worker
 from tidings.errors import ServiceError
 from tidings.events import Envelope, Event, Registry, UpcastFunction, event_type, uuid7
 from tidings.publishing.outbox import Outbox, due_at
@@ -185,9 +185,9 @@ class Service:
                 await self.store.script(script)
             if self.transport is not None:
                 await self.transport.open()
-            self.worker = self._make_worker()
+            self.worker = self._make_worker(consumers, relay)
             try:
-                await self.worker.start(Roles(consumers=consumers, relay=relay))
+                await self.worker.start()
                 yield self
             finally:
                 await self.worker.stop(self._grace.total_seconds())
@@ -205,8 +205,9 @@ class Service:
                 **{**vars(declared), "kind": kind, "is_async": is_async, "takes_second": takes_second}
             )
 
-    def _make_worker(self) -> Worker:
+    def _make_worker(self, consumers: bool, relay: bool) -> Worker:
         now = self.world.now()
+        roles = (CONSUMERS,) * consumers + (RELAYS,) * (relay and self.transport is not None)
         row = WorkerRow(
             id=f"{self.name}/{self.world.fresh_id()}",
             service=self.name,
@@ -214,6 +215,7 @@ class Service:
             pid=os.getpid(),
             started=now,
             expires=now,
+            roles=roles,
         )
         return Worker(
             row,

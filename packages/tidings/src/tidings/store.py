@@ -58,7 +58,10 @@ class SubscriptionRow(Struct, frozen=True):
 
 
 class WorkerRow(Struct, frozen=True):
-    """A process at work: its heartbeat keeps every lease that hangs on it. Times in microseconds."""
+    """A process at work: its heartbeat keeps every lease that hangs on it. Times in microseconds.
+
+    `roles`: "consumers", "relay", both, or none for a process that only publishes and reads.
+    """
 
     id: str
     service: str
@@ -66,6 +69,7 @@ class WorkerRow(Struct, frozen=True):
     pid: int
     started: int
     expires: int
+    roles: tuple[str, ...] = ()
 
 
 class LaneStep(Struct, frozen=True):
@@ -147,7 +151,7 @@ class LogStatements(Protocol):
     async def admit(self, envelopes: Sequence[Envelope], *, dated: bool = True) -> list[Envelope]:
         """Note that these have come; return those that had not come before."""
 
-    async def read(self, after: int, types: Sequence[str], lanes: Sequence[int], limit: int) -> Page:
+    async def read(self, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int) -> Page:
         """Read the events of some types and lanes after a position, in order of position."""
 
     async def records(self, positions: Sequence[int]) -> dict[int, Record]:
@@ -351,4 +355,4 @@ class Store(Protocol):
 
 # Topics besides event types: what a commit may have changed.
 READY_CHANGED, HELD_CHANGED, KEY_RELEASED = "#ready", "#held", "#key"
-SCHEDULED_CHANGED, SUBSCRIPTION_CHANGED = "#scheduled", "#subscription"
+SCHEDULED_CHANGED, SUBSCRIPTION_CHANGED, LOG_CHANGED = "#scheduled", "#subscription", "#log"

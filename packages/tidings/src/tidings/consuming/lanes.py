@@ -27,7 +27,7 @@ class Lane(Struct):
 class Lanes:
     """Owns lanes by the progress chain: whoever inserts the next step has the lane, so of two only one can commit."""
 
-    def __init__(self, subscription: str, types: Sequence[str], store: Store, worker: str) -> None:
+    def __init__(self, subscription: str, types: Sequence[str] | None, store: Store, worker: str) -> None:
         self._subscription = subscription
         self._types = types
         self._store = store
@@ -43,6 +43,13 @@ class Lanes:
         """Say whether a lane runs its events one by one."""
         return lane in self._owned and self._owned[lane].careful > 0
 
+    def lacks(self, alive: Collection[str]) -> bool:
+        """Say whether this worker has less than its part."""
+        return len(self._owned) < self._part(alive)
+
+    def _part(self, alive: Collection[str]) -> int:
+        return -(-self._store.lanes // max(1, len(alive)))
+
     def lose_all(self) -> None:
         """Forget every lane: another owner has taken over, or this worker's state is in doubt."""
         self._owned.clear()
@@ -56,7 +63,7 @@ class Lanes:
         async def unit(statements: Statements) -> tuple[dict[int, Lane], list[int]]:
             steps = await statements.steps(self._subscription)
             mine = [step for step in steps if step.owner == self._worker and step.lane in self._owned]
-            part = -(-self._store.lanes // max(1, len(alive)))
+            part = self._part(alive)
             taken = {}
             for step in steps:
                 if len(mine) + len(taken) < part and step not in mine and self._is_free(step, alive):

@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from msgspec.structs import replace
+
 from tidings.store import Store, WorkerRow
 from tidings.world import World
 
@@ -25,12 +27,21 @@ class Heartbeat:
         self._world = world
         self._changed = changed
         self._stopping = asyncio.Event()
-        self.alive: frozenset[str] = frozenset({row.id})
+        self._workers: dict[str, WorkerRow] = {row.id: row}
+
+    @property
+    def alive(self) -> frozenset[str]:
+        """Ids of the workers that are alive."""
+        return frozenset(self._workers)
+
+    def alive_as(self, role: str) -> frozenset[str]:
+        """Ids of the workers that are alive and have a role."""
+        return frozenset(worker.id for worker in self._workers.values() if role in worker.roles)
 
     async def beat(self) -> None:
         """Write the heartbeat, and look who else is alive."""
         expires = self._world.now() + int(LEASE_SECONDS * 1e6)
-        row = WorkerRow(self._row.id, self._row.service, self._row.host, self._row.pid, self._row.started, expires)
+        row = replace(self._row, expires=expires)
         await self._store.run(lambda statements: statements.beat(row))
         await self.look()
 
@@ -39,9 +50,9 @@ class Heartbeat:
         now = self._world.now()
         workers = [row for row in await self._store.reading.workers() if row.service == self._row.service]
         dead = [row for row in workers if row.id != self._row.id and not self._store.is_alive(row, now)]
-        alive = frozenset(row.id for row in workers if row not in dead) | {self._row.id}
-        if alive != self.alive or dead:
-            self.alive = alive
+        before = self.alive
+        self._workers = {row.id: row for row in workers if row not in dead} | {self._row.id: self._row}
+        if before != self.alive or dead:
             await self._changed()
         for row in dead:
             await self._store.run(lambda statements, worker=row.id: statements.retire(worker))

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from tidings.consuming.subscription import Subscription
@@ -88,9 +90,12 @@ def _handler_call(subscription: Subscription) -> Call:
 
         return call
 
+    threads = ThreadPoolExecutor(subscription.concurrency, thread_name_prefix=f"tidings-{subscription.name}")
+
     async def call_in_thread(event: Event, hand: Hand) -> None:
         loop = asyncio.get_running_loop()
         sync = SyncTransaction(hand, loop) if isinstance(hand, Transaction) else SyncWork(hand, loop)
-        await (asyncio.to_thread(handler, event, sync) if second else asyncio.to_thread(handler, event))
+        args = (event, sync) if second else (event,)
+        await loop.run_in_executor(threads, copy_context().run, handler, *args)
 
     return call_in_thread

@@ -142,7 +142,7 @@ class WorkRunner:
         self._wake = asyncio.Event()
         self._stopping = False
         self._share = ""
-        self._paused = False
+        self._paused = True  # until the subscription's row was read
 
     def wake(self) -> None:
         """Let work be claimed: there may be some."""

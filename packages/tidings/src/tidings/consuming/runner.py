@@ -10,7 +10,7 @@ from msgspec import Struct
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import PROBE, Outage
 from tidings.errors import LeaseLostError, TidingsError
-from tidings.store import HELD_CHANGED, KEY_RELEASED, SUBSCRIPTION_CHANGED, Held, Record, Store
+from tidings.store import HELD_CHANGED, KEY_RELEASED, LOG_CHANGED, SUBSCRIPTION_CHANGED, Held, Record, Store
 from tidings.world import World
 
 log = logging.getLogger("tidings")
@@ -50,7 +50,7 @@ class LaneRunner:
     def __init__(
         self,
         name: str,
-        types: Sequence[str],
+        types: Sequence[str] | None,
         store: Store,
         world: World,
         worker: str,
@@ -75,7 +75,7 @@ class LaneRunner:
         self._paused = False
         self._look_at_row = True
         self._next_due: int | None = None
-        self._topics = types
+        self._topics = [LOG_CHANGED] if types is None else types
 
     def wake(self) -> None:
         """Let the next turn begin: there may be something to do."""
@@ -101,6 +101,7 @@ class LaneRunner:
 
     def _row_changed(self) -> None:
         self._look_at_row = True
+        self._rebalance = self._rebalance or self.lanes.lacks(self._alive())
         self._wake.set()
 
     async def run(self) -> None:

@@ -5,8 +5,7 @@ import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from msgspec import Struct
-
+from tidings.changes import changes
 from tidings.consuming.effects import Effects
 from tidings.consuming.landing import Landing
 from tidings.consuming.leases import Heartbeat
@@ -18,10 +17,11 @@ from tidings.consuming.relaying import Relaying
 from tidings.consuming.runner import LaneRunner, Use
 from tidings.consuming.scheduled import Timers
 from tidings.consuming.subscription import RELAY, WORK, Subscription
+from tidings.errors import StoreError
 from tidings.events import Registry
 from tidings.publishing.producer import Producer
 from tidings.publishing.relay import Relay
-from tidings.store import Statements, Store, SubscriptionRow, WorkerRow
+from tidings.store import SUBSCRIPTION_CHANGED, Statements, Store, SubscriptionRow, WorkerRow
 from tidings.transport import Transport
 from tidings.world import World
 
@@ -34,11 +34,8 @@ FIRST_LOOK, LONGEST_LOOK = 0.005, 0.1
 """Seconds between looks for other processes' commits: short after one was seen, doubled while nothing comes."""
 
 
-class Roles(Struct, frozen=True):
-    """What a worker does: handle subscriptions, carry the log to the transport."""
-
-    consumers: bool = True
-    relay: bool = True
+CONSUMERS, RELAYS = "consumers", "relay"
+"""Roles of a worker: it handles subscriptions, it carries the log to the transport."""
 
 
 class Worker:
@@ -71,8 +68,7 @@ class Worker:
         self._landing: Landing | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._landing_task: asyncio.Task[None] | None = None
-        self._looking: asyncio.Task[None] | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self._relay_name = f"{row.service}:relay"
 
     @property
@@ -80,23 +76,25 @@ class Worker:
         """The worker's id, on which its leases hang."""
         return self._row.id
 
-    async def start(self, roles: Roles) -> None:
-        """Register the subscriptions, and start what the roles ask for. Raises what registration raises."""
+    async def start(self) -> None:
+        """Register the subscriptions, and start what the worker's roles ask for. Raises what registration raises."""
         await self._store.run(self._register)
         await self.heartbeat.beat()
         self._start(self.heartbeat.run())
-        self._looking = asyncio.create_task(self._look_elsewhere())
-        if roles.consumers:
+        self._background = [
+            asyncio.create_task(self._look_elsewhere()),
+            asyncio.create_task(self._watch_membership()),
+        ]
+        if CONSUMERS in self._row.roles:
             self._start_consumers()
-        if roles.relay and self._transport is not None:
+        if RELAYS in self._row.roles and self._transport is not None:
             self._start_relay(self._transport)
 
     async def _register(self, statements: Statements) -> None:
         await register(statements, self._row.service, self._subscriptions)
         if self._transport is not None:
             head = await statements.head()
-            types = self._registry.names()
-            await statements.register(SubscriptionRow(self._relay_name, self._row.service, RELAY, True, types, head))
+            await statements.register(SubscriptionRow(self._relay_name, self._row.service, RELAY, True, (), head))
         for subscription in self._subscriptions:
             await unpark(statements, subscription, self._pipelines[subscription.name], self._world)
 
@@ -115,7 +113,7 @@ class Worker:
                 self._transport, self._store, self._world, known, self._producer.source, self._horizon
             )
             self._landing_task = asyncio.create_task(self._landing.run())
-        self._sweeping = asyncio.create_task(self._sweep())
+        self._background.append(asyncio.create_task(self._sweep()))
 
     def _start_subscription(self, subscription: Subscription) -> None:
         pipeline = self._pipelines[subscription.name]
@@ -125,12 +123,21 @@ class Worker:
             self.work.append(work)
             self._start(work.run())
             use: Use = Filling(subscription, self._store, self._world)
-            self._start_lanes(subscription.name, subscription.types, use, Outage(None), work)
+            self._start_lanes(subscription.name, subscription.types, use, Outage(None), work=work)
         else:
             use = Effects(subscription, pipeline, self._producer, self._store, self._world)
-            self._start_lanes(subscription.name, subscription.types, use, outage, None)
+            self._start_lanes(subscription.name, subscription.types, use, outage)
 
-    def _start_lanes(self, name: str, types: Sequence[str], use: Use, outage: Outage, work: WorkRunner | None) -> None:
+    def _start_lanes(
+        self,
+        name: str,
+        types: Sequence[str] | None,
+        use: Use,
+        outage: Outage,
+        *,
+        role: str = CONSUMERS,
+        work: WorkRunner | None = None,
+    ) -> None:
         runner = LaneRunner(
             name,
             types,
@@ -139,7 +146,7 @@ class Worker:
             self.id,
             use,
             outage,
-            lambda: self.heartbeat.alive,
+            lambda: self.heartbeat.alive_as(role),
             work.pause if work is not None else lambda paused: None,
         )
         self.lanes.append(runner)
@@ -147,8 +154,7 @@ class Worker:
 
     def _start_relay(self, transport: Transport) -> None:
         relay = Relay(self._relay_name, self._producer.source, transport, self._store, self._world)
-        use = Relaying(relay, self._store)
-        self._start_lanes(self._relay_name, self._registry.names(), use, Outage(None), None)
+        self._start_lanes(self._relay_name, None, Relaying(relay, self._store), Outage(None), role=RELAYS)
 
     async def _membership_changed(self) -> None:
         for lane in self.lanes:
@@ -158,9 +164,20 @@ class Worker:
 
     async def _look_elsewhere(self) -> None:
         pause = FIRST_LOOK
-        while (changed := self._store.look_elsewhere()) is not None:
+        while True:
+            try:
+                changed = self._store.look_elsewhere()
+            except StoreError as error:
+                log.warning("Looking for other processes' commits failed and is tried again: %s", error)
+                changed = False
+            if changed is None:
+                return
             pause = FIRST_LOOK if changed else min(pause * 2, LONGEST_LOOK)
             await asyncio.sleep(pause)
+
+    async def _watch_membership(self) -> None:
+        async for _ in changes(self._store, [SUBSCRIPTION_CHANGED]):
+            await self.heartbeat.look()
 
     async def _sweep(self) -> None:
         while True:
@@ -192,9 +209,9 @@ class Worker:
             await self._cancel(late, max(0.5, until - loop.time()))
             for lane in self.lanes:
                 await lane.lanes.release()
-        for task in (self._looking, self._sweeping):
-            if task is not None:
-                task.cancel()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self.heartbeat.retire()
 
     async def _end_landing(self) -> None:

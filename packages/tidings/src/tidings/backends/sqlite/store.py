@@ -163,8 +163,7 @@ class SqliteStore:
 
     def migrations(self) -> list[tuple[str, str, bool]]:
         """Return every migration: its name, its SQL, and whether it was applied."""
-        connection = self._connect(str(self._place())) if self._writing is None else self._writing
-        done = migrations.applied(connection)
+        done = migrations.applied(self._writing or self._reading)
         return [(name, sql, name in done) for name, sql in migrations.known()]
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
@@ -260,7 +259,10 @@ def _pid_exists(pid: int) -> bool:
         return False
     except OSError:
         return True
-    return True
+    try:  # a killed process that nobody has waited for yet still has its id
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return True
 
 
 __all__ = ["SqliteStore", "StoreBusyError", "open_store"]

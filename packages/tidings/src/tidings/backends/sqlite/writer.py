@@ -11,7 +11,7 @@ from msgspec import Struct
 from tidings.backends.sqlite.commits import Commits
 from tidings.backends.sqlite.driver import Connection
 from tidings.backends.sqlite.statements import SqliteStatements
-from tidings.errors import StoreBusyError, TransactionHeldTooLongError
+from tidings.errors import StoreBusyError, StoreError, TransactionError, TransactionHeldTooLongError
 from tidings.events import Envelope
 from tidings.points import reach
 from tidings.store import Statements
@@ -49,6 +49,7 @@ class Writer:
         self._hold_limit = hold_limit
         self._committed = committed
         self._turn = asyncio.Lock()
+        self._holder: asyncio.Task[Any] | None = None
         self._waiting: list[_Waiting] = []
         self._groups: asyncio.Task[None] | None = None
 
@@ -68,6 +69,7 @@ class Writer:
     def _enqueue(
         self, unit: Callable[[Statements], Awaitable[Any]] | None, envelopes: Sequence[Envelope]
     ) -> asyncio.Future[Any]:
+        self._refuse_inside()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
         self._waiting.append(_Waiting(unit, envelopes, done))
@@ -81,9 +83,11 @@ class Writer:
 
         Raises TransactionHeldTooLongError, after a rollback, when the block lasts longer than the hold limit.
         """
+        self._refuse_inside()
         async with self._turn:
             await self._begin()
             self._statements.start()
+            self._holder = asyncio.current_task()
             limit = asyncio.timeout(self._hold_limit)
             try:
                 async with limit:
@@ -96,7 +100,16 @@ class Writer:
                         "blocks every other writer. Do slow work before it, or in a Work handler."
                     ) from error
                 raise
+            finally:
+                self._holder = None
             await self._commit()
+
+    def _refuse_inside(self) -> None:
+        if self._holder is not None and self._holder is asyncio.current_task():
+            raise TransactionError(
+                "A transaction is open here, and another would wait for its end: publish and write through the open "
+                "one (tx.publish, tx.execute)."
+            )
 
     async def _serve(self) -> None:
         try:
@@ -125,8 +138,9 @@ class Writer:
             _resolve(waiting.done, result, failure)
 
     async def _one_by_one(self, group: list[_Waiting], error: Exception) -> None:
-        if len(group) == 1:
-            _resolve(group[0].done, None, error)
+        if len(group) == 1 or (isinstance(error, StoreError) and error.retryable):
+            for waiting in group:
+                _resolve(waiting.done, None, error)
             return
         for waiting in group:
             await self._commit_group([waiting])

@@ -59,7 +59,8 @@ CREATE TABLE tidings_worker (
   host    TEXT    NOT NULL,
   pid     INTEGER NOT NULL,
   started INTEGER NOT NULL,
-  expires INTEGER NOT NULL
+  expires INTEGER NOT NULL,
+  roles   TEXT    NOT NULL
 ) WITHOUT ROWID;
 
 -- A chain: inserting the next step is the fence. The newest step says how far, and who owns the lane.

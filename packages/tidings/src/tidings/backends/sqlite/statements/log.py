@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from tidings.backends.sqlite.statements.rows import ENVELOPE_COLUMNS, Speaker, envelope_row, lane_of, marks, record
 from tidings.events import Envelope
-from tidings.store import Page, Record
+from tidings.store import LOG_CHANGED, Page, Record
 from tidings.world import microseconds
 
 _APPEND = f"INSERT INTO tidings_log (lane, {ENVELOPE_COLUMNS}) VALUES ({marks(17)})"
@@ -23,6 +23,7 @@ class LogStatements(Speaker):
         lanes = self._lanes
         self._db.many(_APPEND, [(lane_of(envelope, lanes), *envelope_row(envelope)) for envelope in envelopes])
         self.touched.update([envelope.type for envelope in envelopes])
+        self.touched.add(LOG_CHANGED)
 
     async def admit(self, envelopes: Sequence[Envelope], *, dated: bool = True) -> list[Envelope]:
         """Note that these have come; return those that had not come before.
@@ -36,16 +37,16 @@ class LogStatements(Speaker):
                 fresh.append(envelope)
         return fresh
 
-    async def read(self, after: int, types: Sequence[str], lanes: Sequence[int], limit: int) -> Page:
-        """Read the events of some types and lanes after a position, in order of position."""
+    async def read(self, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int) -> Page:
+        """Read the events of some types (None: of every type) and lanes after a position, in order of position."""
         last = min(await self.head(), after + WINDOW)
         if last <= after:
             return Page([], after)
         in_lanes = "" if len(lanes) == self._lanes else f" AND lane IN ({', '.join(map(str, lanes))})"
+        of_types = "" if types is None else f" AND type IN ({marks(len(types), 4)})"
         rows = self._db.rows(
-            f"{_RECORD} WHERE position > ?1 AND position <= ?2 AND type IN ({marks(len(types), 4)}){in_lanes} "
-            "ORDER BY position LIMIT ?3",
-            (after, last, limit, *types),
+            f"{_RECORD} WHERE position > ?1 AND position <= ?2{of_types}{in_lanes} ORDER BY position LIMIT ?3",
+            (after, last, limit, *(types or ())),
         )
         return Page([record(row) for row in rows], rows[-1][0] if len(rows) == limit else last)
 

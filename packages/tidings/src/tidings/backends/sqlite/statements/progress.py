@@ -6,7 +6,7 @@ from tidings.backends.sqlite.statements.rows import Speaker
 from tidings.store import SUBSCRIPTION_CHANGED, LaneStep, SubscriptionRow, WorkerRow
 
 _SUBSCRIPTION = "name, service, kind, ordered, types, start, version, paused_by, paused_because"
-_WORKER = "id, service, host, pid, started, expires"
+_WORKER = "id, service, host, pid, started, expires, roles"
 _OWNED_BY_SUBSCRIPTION = ("tidings_progress", "tidings_ready", "tidings_held")
 
 STEPS_KEPT = 64
@@ -73,16 +73,18 @@ class ProgressStatements(Speaker):
 
     async def beat(self, row: WorkerRow) -> None:
         """Write a worker's heartbeat."""
+        if self._db.run("UPDATE tidings_worker SET expires = ?2 WHERE id = ?1", (row.id, row.expires)):
+            return
         self._db.run(
-            f"INSERT INTO tidings_worker ({_WORKER}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
-            "ON CONFLICT (id) DO UPDATE SET expires = ?6",
-            (row.id, row.service, row.host, row.pid, row.started, row.expires),
+            f"INSERT INTO tidings_worker ({_WORKER}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            (row.id, row.service, row.host, row.pid, row.started, row.expires, " ".join(row.roles)),
         )
+        self.touched.add(SUBSCRIPTION_CHANGED)
 
     async def workers(self) -> list[WorkerRow]:
         """Return every worker that has not retired, the dead included."""
         rows = self._db.rows(f"SELECT {_WORKER} FROM tidings_worker ORDER BY id")
-        return [WorkerRow(*row) for row in rows]
+        return [WorkerRow(row[0], row[1], row[2], row[3], row[4], row[5], tuple(row[6].split())) for row in rows]
 
     async def retire(self, worker: str) -> None:
         """Remove a worker."""
@@ -105,6 +107,8 @@ class ProgressStatements(Speaker):
             "WHERE (SELECT max(step) FROM tidings_progress WHERE subscription = ?1 AND lane = ?2) = ?3 - 1",
             (subscription, step.lane, step.step, step.position, step.owner),
         )
+        if step.owner is None:
+            self.touched.add(SUBSCRIPTION_CHANGED)  # a lane is free
         if inserted and step.step % STEPS_KEPT == 0:
             self._db.run(
                 "DELETE FROM tidings_progress WHERE subscription = ?1 AND lane = ?2 AND step < ?3",

@@ -40,7 +40,8 @@ class ReadyStatements(Speaker):
             taken.extend(_ready(row) for row in rows)
         claimed = [replace(row, owner=owner, attempt=row.attempt + 1) for row in taken]
         self._db.many(
-            "UPDATE tidings_ready SET owner = ?4, attempt = ?5 WHERE subscription = ?1 AND share = ?2 AND position = ?3",
+            "UPDATE tidings_ready SET owner = ?4, attempt = ?5 "
+            "WHERE subscription = ?1 AND share = ?2 AND position = ?3",
             [_fence(row) for row in claimed],
         )
         return claimed
@@ -94,4 +95,4 @@ def _fence(row: Ready) -> tuple[Any, ...]:
 
 
 def _ready(row: tuple[Any, ...]) -> Ready:
-    return Ready(*row[:7], unpack_failures(row[7]))
+    return Ready(row[0], row[1], row[2], row[3], row[4], row[5], row[6], unpack_failures(row[7]))
