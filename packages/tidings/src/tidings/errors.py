@@ -26,7 +26,8 @@ TidingsError
 │   └── TransactionHeldTooLongError  (retryable) open for too long, rolled back
 ├── LeaseLostError                (retryable) another worker has taken over: nothing was written
 ├── DeliveryTimeoutError          (retryable) a handler went over its time limit
-└── TransportError                (retryable) a broker could not be reached, or refused
+├── TransportError                (retryable) a broker could not be reached, or refused
+└── HarnessTimeoutError           (tests) what a publish caused did not end in time
 
 A message says what failed, why, and what to do.
 """
@@ -175,3 +176,7 @@ class TransportError(TidingsError):
     """A broker could not be reached, or refused a message."""
 
     retryable = True
+
+
+class HarnessTimeoutError(TidingsError):
+    """In a test: the work that a publish caused did not end in time; the message names what is unfinished and where."""

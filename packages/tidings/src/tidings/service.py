@@ -65,21 +65,30 @@ class Service:
         if not name or not name.isprintable() or len(name) > 100:
             raise ServiceError(f"A service cannot be named {name!r}: use up to 100 printable characters.")
         self.name = name
-        self.store_url = store
         self.registry = Registry()
-        self.world = World(clock, random or Random(secrets.randbits(64)), ids)
-        self.store: Store = _backend(STORES, store, "store").open_store(store, self.world)
-        self.transport: Transport | None = (
-            _backend(TRANSPORTS, transport, "transport").open_transport(transport, self.world) if transport else None
-        )
+        self.process_id: Callable[[], int] = os.getpid
+        self.wire(World(clock, random or Random(secrets.randbits(64)), ids), store, transport)
         self.worker: Worker | None = None
         self._migrate = migrate
         self._grace = grace
         self._horizon = horizon
         self._subscriptions: dict[str, Subscription] = {}
         self._schemas: list[str] = []
-        self._producer = Producer(name, self.registry, self.world)
         self._entered: AbstractAsyncContextManager[Service] | None = None
+
+    def wire(self, world: World, store: str, transport: str | None) -> None:
+        """Tie the service to a world, a store and a transport. For tests, which call it again with their own.
+
+        Raises ServiceError for URLs that are not known. Call it only while the service does not run.
+        """
+        self.world = world
+        self.store_url = store
+        self.transport_url = transport
+        self.store: Store = _backend(STORES, store, "store").open_store(store, world)
+        self.transport: Transport | None = (
+            _backend(TRANSPORTS, transport, "transport").open_transport(transport, world) if transport else None
+        )
+        self._producer = Producer(self.name, self.registry, world)
 
     # What is declared.
 
@@ -212,7 +221,7 @@ class Service:
             id=f"{self.name}/{self.world.fresh_id()}",
             service=self.name,
             host=self.store.host,
-            pid=os.getpid(),
+            pid=self.process_id(),
             started=now,
             expires=now,
             roles=roles,

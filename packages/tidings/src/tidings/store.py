@@ -356,3 +356,4 @@ class Store(Protocol):
 # Topics besides event types: what a commit may have changed.
 READY_CHANGED, HELD_CHANGED, KEY_RELEASED = "#ready", "#held", "#key"
 SCHEDULED_CHANGED, SUBSCRIPTION_CHANGED, LOG_CHANGED = "#scheduled", "#subscription", "#log"
+PROGRESS_CHANGED = "#progress"

@@ -3,7 +3,7 @@
 import msgspec
 
 from tidings.backends.sqlite.statements.rows import Speaker
-from tidings.store import SUBSCRIPTION_CHANGED, LaneStep, SubscriptionRow, WorkerRow
+from tidings.store import PROGRESS_CHANGED, SUBSCRIPTION_CHANGED, LaneStep, SubscriptionRow, WorkerRow
 
 _SUBSCRIPTION = "name, service, kind, ordered, types, start, version, paused_by, paused_because"
 _WORKER = "id, service, host, pid, started, expires, roles"
@@ -102,6 +102,7 @@ class ProgressStatements(Speaker):
 
     async def advance(self, subscription: str, step: LaneStep) -> bool:
         """Insert a lane's next step; False if another owner has inserted it: then nothing of this may commit."""
+        self.touched.add(PROGRESS_CHANGED)
         inserted = self._db.run(
             "INSERT INTO tidings_progress (subscription, lane, step, position, owner) SELECT ?1, ?2, ?3, ?4, ?5 "
             "WHERE (SELECT max(step) FROM tidings_progress WHERE subscription = ?1 AND lane = ?2) = ?3 - 1",

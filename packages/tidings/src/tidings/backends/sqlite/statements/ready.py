@@ -6,7 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tidings.backends.sqlite.statements.rows import Speaker, marks, pack_failures, unpack_failures
-from tidings.store import KEY_RELEASED, READY_CHANGED, Ready
+from tidings.store import KEY_RELEASED, PROGRESS_CHANGED, READY_CHANGED, Ready
 
 _COLUMNS = "subscription, share, position, lane, key, attempt, owner, failures"
 _FENCE = "subscription = ?1 AND share = ?2 AND position = ?3 AND owner = ?4 AND attempt = ?5"
@@ -67,6 +67,7 @@ class ReadyStatements(Speaker):
 
     async def unready(self, row: Ready) -> bool:
         """Remove work that this attempt has settled; False if the attempt is not the current one any more."""
+        self.touched.add(PROGRESS_CHANGED)
         if row.key is not None:
             self.touched.add(KEY_RELEASED)
         return bool(self._db.run(f"DELETE FROM tidings_ready WHERE {_FENCE}", _fence(row)))
