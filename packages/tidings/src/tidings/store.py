@@ -175,8 +175,14 @@ class LogStatements(Protocol):
     async def keeps(self) -> list[str]:
         """Return the retention classes that the log holds."""
 
-    async def drop(self, keep: str, through: int, older_than: int, limit: int) -> int:
-        """Drop events of a retention class, up to a position and older than a time; return how many."""
+    async def drop(self, keep: str, after: int, through: int, older_than: int) -> int:
+        """Drop events of a retention class between two positions that are older than a time; return how many.
+
+        What a subscription has not settled stays, whatever its age: a dead letter keeps its bytes.
+        """
+
+    async def forget_admitted(self, before: int, limit: int) -> int:
+        """Forget what was admitted with a time before one (microseconds); return how many. What has no time stays."""
 
 
 class ProgressStatements(Protocol):
@@ -215,6 +221,9 @@ class ProgressStatements(Protocol):
     async def floors(self) -> dict[str, int]:
         """Return for each subscription the position up to which it needs no event any more."""
 
+    async def pending(self, subscription: str, types: Sequence[str] | None) -> tuple[int, int | None]:
+        """Return how many events a subscription has not reached yet, and the time of the oldest (microseconds)."""
+
 
 class HeldStatements(Protocol):
     """What is said of the exceptions."""
@@ -239,6 +248,9 @@ class HeldStatements(Protocol):
 
     async def next_due(self, subscription: str, lanes: Sequence[int]) -> int | None:
         """Return when the next retry of some lanes is due (microseconds)."""
+
+    async def holder(self, subscription: str, key: str) -> int | None:
+        """Return the position of the event that holds a key: the first of it that is not settled."""
 
     async def next_behind(self, subscription: str, key: str) -> Held | None:
         """Return the first follower of a key."""
@@ -336,6 +348,9 @@ class Store(Protocol):
     @property
     def reading(self) -> Statements:
         """Statements over committed state, outside any transaction."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Statements]:
+        """Statements over one committed state that does not change meanwhile. The block awaits nothing else."""
 
     def listen(self, topics: Iterable[str], wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` after each commit that touches a topic (an event type, or one of TOPICS). Returns how to stop."""

@@ -5,8 +5,8 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -162,8 +162,16 @@ class SqliteStore:
             self._writing.script(sql)
 
     def migrations(self) -> list[tuple[str, str, bool]]:
-        """Return every migration: its name, its SQL, and whether it was applied."""
-        done = migrations.applied(self._writing or self._reading)
+        """Return every migration: its name, its SQL, and whether it was applied. Makes no file."""
+        done: list[str] = []
+        if self._writing is not None:
+            done = migrations.applied(self._writing)
+        elif Path(self.path).exists():
+            connection = self._connect(self.path)
+            try:
+                done = migrations.applied(connection)
+            finally:
+                connection.close()
         return [(name, sql, name in done) for name, sql in migrations.known()]
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
@@ -186,6 +194,18 @@ class SqliteStore:
                 f"The store {self.path} is not open for writing: enter `async with service:` (or `service.running()`)."
             )
         return self._writer
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Statements]:
+        """Statements over one committed state."""
+        if self._reading.in_transaction:  # a snapshot within one is the same
+            yield self.reading
+            return
+        self._reading.run("BEGIN")
+        try:
+            yield self.reading
+        finally:
+            self._reading.run("COMMIT")
 
     def listen(self, topics: Iterable[str], wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` after commits that touch a topic, in this process at once, elsewhere when looked for."""

@@ -74,6 +74,16 @@ class HeldStatements(Speaker):
         due: int | None = rows[0][0]
         return due
 
+    async def holder(self, subscription: str, key: str) -> int | None:
+        """Return the position of the event that holds a key: the first of it that is not settled."""
+        rows = self._db.rows(
+            "SELECT min(position) FROM (SELECT position FROM tidings_held WHERE subscription = ?1 AND key = ?2 "
+            "AND blocks = 1 UNION ALL SELECT position FROM tidings_ready WHERE subscription = ?1 AND key = ?2)",
+            (subscription, key),
+        )
+        position: int | None = rows[0][0]
+        return position
+
     async def next_behind(self, subscription: str, key: str) -> Held | None:
         """Return the first follower of a key."""
         rows = self._db.rows(

@@ -87,12 +87,24 @@ class LogStatements(Speaker):
         """Return the retention classes that the log holds."""
         return [row[0] for row in self._db.rows("SELECT DISTINCT keep FROM tidings_log ORDER BY keep")]
 
-    async def drop(self, keep: str, through: int, older_than: int, limit: int) -> int:
-        """Drop events of a retention class, up to a position and older than a time; return how many."""
+    async def drop(self, keep: str, after: int, through: int, older_than: int) -> int:
+        """Drop events of a retention class between two positions that are older than a time; return how many.
+
+        What a subscription has not settled stays, whatever its age: a dead letter keeps its bytes.
+        """
         return self._db.run(
-            "DELETE FROM tidings_log WHERE position IN (SELECT position FROM tidings_log "
-            "WHERE position <= ?2 AND keep = ?1 AND time < ?3 ORDER BY position LIMIT ?4)",
-            (keep, through, older_than, limit),
+            "DELETE FROM tidings_log WHERE position > ?2 AND position <= ?3 AND keep = ?1 AND time < ?4 "
+            "AND position NOT IN (SELECT position FROM tidings_held WHERE state <> 'discarded') "
+            "AND position NOT IN (SELECT position FROM tidings_ready)",
+            (keep, after, through, older_than),
+        )
+
+    async def forget_admitted(self, before: int, limit: int) -> int:
+        """Forget what was admitted with a time before one (microseconds); return how many. What has no time stays."""
+        return self._db.run(
+            "DELETE FROM tidings_admitted WHERE (time, source, id) IN (SELECT time, source, id FROM tidings_admitted "
+            "WHERE time > 0 AND time < ?1 LIMIT ?2)",
+            (before, limit),
         )
 
 

@@ -1,8 +1,10 @@
 """Statements on subscriptions, workers and the progress chain."""
 
+from collections.abc import Sequence
+
 import msgspec
 
-from tidings.backends.sqlite.statements.rows import Speaker
+from tidings.backends.sqlite.statements.rows import Speaker, marks
 from tidings.store import PROGRESS_CHANGED, SUBSCRIPTION_CHANGED, LaneStep, SubscriptionRow, WorkerRow
 
 _SUBSCRIPTION = "name, service, kind, ordered, types, start, version, paused_by, paused_because"
@@ -118,14 +120,26 @@ class ProgressStatements(Speaker):
         return bool(inserted)
 
     async def floors(self) -> dict[str, int]:
-        """Return for each subscription the position up to which it needs no event any more."""
+        """Return for each subscription the position up to which it needs no event but those of its dead letters."""
         rows = self._db.rows(
             "SELECT s.name, min("
             "(SELECT min(newest) FROM (SELECT max(position) AS newest FROM tidings_progress "
             "  WHERE subscription = s.name GROUP BY lane)),"
             "ifnull((SELECT min(position) - 1 FROM tidings_ready WHERE subscription = s.name), 9223372036854775807),"
             "ifnull((SELECT min(position) - 1 FROM tidings_held WHERE subscription = s.name "
-            "  AND state <> 'discarded' AND envelope IS NULL), 9223372036854775807)"
+            "  AND state IN ('retry', 'behind')), 9223372036854775807)"
             ") FROM tidings_subscription s"
         )
         return {row[0]: row[1] for row in rows}
+
+    async def pending(self, subscription: str, types: Sequence[str] | None) -> tuple[int, int | None]:
+        """Return how many events a subscription has not reached yet, and the time of the oldest (microseconds)."""
+        of_types = "" if types is None else f"AND log.type IN ({marks(len(types), 2)})"
+        rows = self._db.rows(
+            "WITH newest AS (SELECT lane, max(step), position FROM tidings_progress WHERE subscription = ?1 "
+            "GROUP BY lane) SELECT count(*), min(log.time) FROM tidings_log log JOIN newest USING (lane) "
+            "WHERE log.position > (SELECT min(position) FROM newest) AND log.position > newest.position "
+            f"{of_types}",
+            (subscription, *(types or ())),
+        )
+        return rows[0][0], rows[0][1]
