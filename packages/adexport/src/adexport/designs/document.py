@@ -178,6 +178,8 @@ class When(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     aspect: tuple[Aspect, ...] | None = None
     sizes: tuple[SizeText, ...] | None = None
+    min_ratio: float | None = None
+    max_ratio: float | None = None
     min_width: int | None = None
     max_width: int | None = None
     min_height: int | None = None
@@ -188,6 +190,7 @@ class When(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return (
             (self.aspect is None or aspect_of(width, height) in self.aspect)
             and (self.sizes is None or f"{width}x{height}" in self.sizes)
+            and (self.min_ratio or 0) <= width / height <= (self.max_ratio or width)
             and (self.min_width or 0) <= width <= (self.max_width or width)
             and (self.min_height or 0) <= height <= (self.max_height or height)
         )

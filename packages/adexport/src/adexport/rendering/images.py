@@ -128,8 +128,8 @@ def _scale(picture: Image.Image, size: tuple[int, int], fit: str, focus: tuple[f
     if fit == "cover":
         scale = max(width / picture.width, height / picture.height)
         wide, high = width / scale, height / scale
-        left, top = (picture.width - wide) * focus[0], (picture.height - high) * focus[1]
-        box = (left, top, left + wide, top + high)
+        left, top = max(picture.width - wide, 0) * focus[0], max(picture.height - high, 0) * focus[1]
+        box = (left, top, min(left + wide, picture.width), min(top + high, picture.height))
     else:
         scale = min(width / picture.width, height / picture.height)
         size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))

@@ -5,6 +5,7 @@ A stack (row or column) shrinks all its texts by one common scale, so that the h
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import msgspec
 
@@ -18,19 +19,22 @@ from adexport.rendering.shaping import Shaped, shape
 # Below nine pixels no text is read on a screen; on large canvases the floor grows with the shorter side.
 _LEAST_PIXELS = 9.0
 _LEAST_SHARE = 2.2  # vmin
+# A word cut to less than this many pixels says nothing.
+_LEAST_WORDS = 40.0
 
 
 @dataclass(frozen=True, slots=True)
 class Squeeze:
     """How hard a stack is pressed: text scale, most lines a text may have, layers left out.
 
-    `strict` asks for words uncut and texts whole; without it an ellipsis is good enough.
+    `whole` asks for words uncut and texts without an ellipsis; `fair` for labels whole and least widths kept.
     """
 
     scale: float = 1.0
     most_lines: int = 50
     dropped: frozenset[str] = frozenset()
-    strict: bool = True
+    whole: bool = True
+    fair: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ def font_size(style: TypeStyle, setting: Setting, scale: float) -> float:
     """The size in pixels at this scale, on the grid of sizes, never under the layer's least size."""
     largest = setting.pixels(style.size)
     floor = max(_LEAST_PIXELS, _LEAST_SHARE * setting.canvas.vmin)
-    least = floor if style.min_size is None else setting.pixels(style.min_size)
+    least = floor if style.min_size is None else max(setting.pixels(style.min_size), _LEAST_PIXELS)
     least = min(least, max(largest, _LEAST_PIXELS))
     return max(snap(largest * scale), snap(least + 0.2499))
 
@@ -164,7 +168,7 @@ def balanced(piece: Piece, layer: Text, fitted: Fitted, width: float) -> Fitted:
 
 def _measure_text(piece: Piece, layer: Text, room: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
     fitted = fit_text(piece, layer, room.width, setting, squeeze)
-    whole = not squeeze.strict or not (fitted.wrapped.truncated or fitted.wrapped.broken)
+    whole = not squeeze.whole or not (fitted.wrapped.truncated or fitted.wrapped.broken)
     width = fitted.wrapped.width * fitted.size
     fits = whole and fitted.height <= room.height + 0.01 and width <= room.width + 0.01
     return Extent(width, fitted.height, fits)
@@ -180,7 +184,7 @@ def _measure_button(piece: Piece, layer: Button, room: Extent, setting: Setting,
     height = (shaped.cap_height + 2 * layer.pad_y) * size
     height = max(height, (shaped.ascent + shaped.descent) * size)
     height = room.height if layer.box.height is not None else height
-    least_wide = natural if squeeze.strict else min(natural, 4 * size)
+    least_wide = natural if squeeze.fair else min(natural, 4 * size)
     return Extent(min(width, room.width), height, least_wide <= room.width + 0.01 and height <= room.height + 0.01)
 
 
@@ -232,7 +236,19 @@ def stack_sizes(layer: Group, children: list[Piece], inner: Extent, setting: Set
         if at not in sizes:
             share = max(left, 0.0) * child.layer.grow / growing
             sizes[at] = _grown(child, share, column, inner, setting, squeeze)
-    return [sizes[at] for at in range(len(children))]
+    result = [sizes[at] for at in range(len(children))]
+    return result if column or squeeze.fair or left >= 0 else _narrowed(children, result, -left)
+
+
+def _narrowed(children: list[Piece], sizes: list[Extent], excess: float) -> list[Extent]:
+    """A row that is too wide even at its smallest: the widest words give way and end in an ellipsis."""
+    sizes = list(sizes)
+    worded = [at for at, child in enumerate(children) if isinstance(child.layer, TypeStyle) and not child.layer.grow]
+    for at in sorted(worded, key=lambda each: -sizes[each].width):
+        taken = min(excess, max(sizes[at].width - _LEAST_WORDS, 0.0))
+        sizes[at] = replace(sizes[at], width=sizes[at].width - taken)
+        excess -= taken
+    return sizes
 
 
 def _grown(child: Piece, share: float, column: bool, inner: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
@@ -242,7 +258,7 @@ def _grown(child: Piece, share: float, column: bool, inner: Extent, setting: Set
         child.layer.box.height if column else child.layer.box.width, inner.height if column else inner.width
     )
     natural = measure(replace(child, layer=_freed(child.layer, column)), room, setting, squeeze)
-    fits = natural.fits and share >= (least or 0.0) - 0.05 and share > 0
+    fits = natural.fits and share > 0 and (not squeeze.fair or share >= (least or 0.0) - 0.05)
     return Extent(natural.width, share, fits) if column else Extent(share, natural.height, fits)
 
 
@@ -266,26 +282,41 @@ def droppable(piece: Piece, squeeze: Squeeze) -> str | None:
     return max(found)[1] if found else None
 
 
+# A text at nine tenths of its size is read as the same size.
+_SAME_SIZE = 0.9
 _SCALES = tuple(1 - 0.03 * step for step in range(24))
 
 
 def squeeze_to_fit(piece: Piece, room: Extent, setting: Setting) -> Squeeze:
-    """The least squeeze under which a stack fits: shrink, then leave out layers, then end texts early."""
-    squeeze = Squeeze()
+    """The least squeeze under which a piece fits the room that its box has been resolved to.
+
+    First the texts shrink together, then layers are left out one by one; where even that leaves a word cut or
+    a text unfinished, an ellipsis ends it and everything that still has room is kept.
+    """
+    piece = replace(piece, layer=msgspec.structs.replace(piece.layer, box=Box()))
+    stages = [Squeeze()]
     while True:
-        fitting = _largest_scale(piece, room, setting, squeeze)
+        fitting = _largest_scale(piece, room, setting, stages[-1])
         if fitting is not None:
-            return fitting
-        name = droppable(piece, squeeze)
+            return _readmitted(piece, room, setting, fitting, stages)
+        name = droppable(piece, stages[-1])
         if name is None:
             break
-        squeeze = replace(squeeze, dropped=squeeze.dropped | {name})
-    for most in (50, 4, 3, 2, 1):
-        for scale in (_SCALES[8], _SCALES[-1]):
-            trial = replace(squeeze, scale=scale, most_lines=most, strict=False)
-            if measure(piece, room, setting, trial).fits:
-                return trial
-    return replace(squeeze, scale=_SCALES[-1], most_lines=1, strict=False)
+        stages.append(Squeeze(dropped=stages[-1].dropped | {name}))
+    tried = [replace(stage, scale=_SCALES[-1], whole=False) for stage in stages]
+    tried += [replace(tried[-1], most_lines=most) for most in (5, 4, 3, 2, 1)]
+    tried += [replace(each, fair=False) for each in tried]
+    return next((each for each in tried if measure(piece, room, setting, each).fits), tried[-1])
+
+
+def _readmitted(piece: Piece, room: Extent, setting: Setting, fitting: Squeeze, stages: list[Squeeze]) -> Squeeze:
+    """Take layers back in that were left out before the one that was in the way, if texts stay about as large."""
+    for before, after in reversed(list(pairwise(stages))):
+        (name,) = after.dropped - before.dropped
+        trial = _largest_scale(piece, room, setting, Squeeze(dropped=fitting.dropped - {name}))
+        if trial is not None and trial.scale >= fitting.scale * _SAME_SIZE:
+            fitting = trial
+    return fitting
 
 
 def _largest_scale(piece: Piece, room: Extent, setting: Setting, squeeze: Squeeze) -> Squeeze | None:

@@ -182,7 +182,7 @@ class Layout:
 
 
 def mirrored(layout: Layout) -> Layout:
-    """The layout flipped left to right for right-to-left rows; lines, pictures and charts keep their look."""
+    """The layout flipped left to right for right-to-left rows; words and pictures keep their look."""
 
     def flip(rect: Rect) -> Rect:
         return replace(rect, x=layout.width - rect.right)
@@ -195,8 +195,7 @@ def mirrored(layout: Layout) -> Layout:
             return replace(moved, lines=lines, ink=flip(moved.ink))
         if isinstance(moved, ShapeItem):
             fill = moved.fill and replace(moved.fill, angle=180 - moved.fill.angle)
-            shift = moved.box.x - item.box.x
-            return replace(moved, fill=fill, points=tuple((x + shift, y) for x, y in moved.points))
+            return replace(moved, fill=fill, points=tuple((layout.width - x, y) for x, y in moved.points))
         return moved
 
     background = replace(layout.background, angle=180 - layout.background.angle)
