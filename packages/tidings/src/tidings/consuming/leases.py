@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from msgspec.structs import replace
 
-from tidings.store import Store, WorkerRow
+from tidings.store import Statements, Store, WorkerRow
 from tidings.world import World
 
 log = logging.getLogger("tidings")
@@ -37,6 +37,12 @@ class Heartbeat:
     def alive_as(self, role: str) -> frozenset[str]:
         """Ids of the workers that are alive and have a role."""
         return frozenset(worker.id for worker in self._workers.values() if role in worker.roles)
+
+    async def alive_in(self, statements: Statements) -> frozenset[str]:
+        """Ids of the workers that are alive as a transaction sees them: one that has just started is among them."""
+        now = self._world.now()
+        rows = await statements.workers()
+        return frozenset(row.id for row in rows if self._store.is_alive(row, now)) | {self._row.id}
 
     async def beat(self) -> None:
         """Write the heartbeat, and look who else is alive."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -298,10 +298,11 @@ class WorkRunner:
     async def _give_back(self, row: Ready) -> None:
         await self._store.run(lambda statements: statements.give_back(row, counted=False))
 
-    async def reclaim(self, alive: Sequence[str]) -> None:
+    async def reclaim(self, alive_in: Callable[[Statements], Awaitable[Collection[str]]]) -> None:
         """Let the work of dead workers wait again; its attempt stays counted."""
 
         async def unit(statements: Statements) -> None:
+            alive = await alive_in(statements)
             for row in await statements.running(self.name):
                 if row.owner not in alive and await statements.unready(row):
                     died = failure(row.attempt, self._world.now(), None)

@@ -89,6 +89,7 @@ class Worker:
             self._start_consumers()
         if RELAYS in self._row.roles and self._transport is not None:
             self._start_relay(self._transport)
+        await self._membership_changed()  # the first beat may have buried a worker whose work nobody took back
 
     async def _register(self, statements: Statements) -> None:
         await register(statements, self._row.service, self._subscriptions)
@@ -160,11 +161,12 @@ class Worker:
         for lane in self.lanes:
             lane.rebalance()
         for work in self.work:
-            await work.reclaim(sorted(self.heartbeat.alive))
+            await work.reclaim(self.heartbeat.alive_in)
 
     def wake(self) -> None:
         """Let every part look again: a test has moved the clock."""
-        for part in (*self.lanes, *self.work, self._timers):
+        parts: list[LaneRunner | WorkRunner | Timers] = [*self.lanes, *self.work, self._timers]
+        for part in parts:
             part.wake()
 
     async def _look_elsewhere(self) -> None:
