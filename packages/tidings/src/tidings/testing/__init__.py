@@ -1,1 +1,5 @@
-"""Tests of users: a service in memory, waiting for what a publish caused."""
+"""For tests: a service in memory with a fake clock (`harness`), suites for stores (`conformance`), the simulator."""
+
+from tidings.testing.harness import FakeClock, Harness, Letter, harness
+
+__all__ = ["FakeClock", "Harness", "Letter", "harness"]
