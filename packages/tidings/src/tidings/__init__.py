@@ -13,6 +13,7 @@ from tidings.errors import (
     HarnessTimeoutError,
     LeaseLostError,
     NoUpcasterError,
+    OperationError,
     ParkedEventError,
     ServiceError,
     StatementError,
@@ -33,11 +34,13 @@ from tidings.errors import (
     UnknownEventVersionError,
 )
 from tidings.events import Envelope, Event, parse_json
+from tidings.operations.letters import DeadLetter
 from tidings.publishing.transaction import Row, SyncTransaction, Transaction
 from tidings.service import Service
 
 __all__ = [
     "ConstraintError",
+    "DeadLetter",
     "DeliveryTimeoutError",
     "Envelope",
     "EnvelopeError",
@@ -49,6 +52,7 @@ __all__ = [
     "HarnessTimeoutError",
     "LeaseLostError",
     "NoUpcasterError",
+    "OperationError",
     "ParkedEventError",
     "RetryPolicy",
     "Row",

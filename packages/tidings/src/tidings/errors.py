@@ -25,6 +25,7 @@ TidingsError
 │   ├── TransactionClosedError    used after its end
 │   └── TransactionHeldTooLongError  (retryable) open for too long, rolled back
 ├── LeaseLostError                (retryable) another worker has taken over: nothing was written
+├── OperationError                an operator asked for what cannot be done
 ├── DeliveryTimeoutError          (retryable) a handler went over its time limit
 ├── TransportError                (retryable) a broker could not be reached, or refused
 └── HarnessTimeoutError           (tests) what a publish caused did not end in time
@@ -164,6 +165,10 @@ class LeaseLostError(TidingsError):
     """Another worker has taken over the lane or the work: nothing of this attempt was written."""
 
     retryable = True
+
+
+class OperationError(TidingsError):
+    """An operator asked for what cannot be done: a name that is not there, a state that does not fit."""
 
 
 class DeliveryTimeoutError(TidingsError):

@@ -1,0 +1,42 @@
+"""What an operator asks of a store and does to it: functions over the port, for the command line and for pages alike.
+
+Every time is in microseconds since 1970 UTC, and `now` is given by the caller.
+"""
+
+from tidings.operations.letters import DeadLetter, Filter, Outcome, discard, letters, redrive
+from tidings.operations.lock import Difference, declared, differences, lock_from_json, lock_to_json
+from tidings.operations.overview import Status, SubscriptionStatus, WorkerStatus, status, tail
+from tidings.operations.subscriptions import forget, pause, resume
+from tidings.operations.upkeep import DAY, Maintained, Migration, maintain, migrate, migrations
+from tidings.operations.whereabouts import Place, Whereabouts, where
+
+__all__ = [
+    "DAY",
+    "DeadLetter",
+    "Difference",
+    "Filter",
+    "Maintained",
+    "Migration",
+    "Outcome",
+    "Place",
+    "Status",
+    "SubscriptionStatus",
+    "Whereabouts",
+    "WorkerStatus",
+    "declared",
+    "differences",
+    "discard",
+    "forget",
+    "letters",
+    "lock_from_json",
+    "lock_to_json",
+    "maintain",
+    "migrate",
+    "migrations",
+    "pause",
+    "redrive",
+    "resume",
+    "status",
+    "tail",
+    "where",
+]

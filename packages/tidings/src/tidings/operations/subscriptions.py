@@ -1,0 +1,54 @@
+"""What an operator does to a subscription: pause it, let it go on, make the store forget it."""
+
+from collections.abc import Sequence
+
+from tidings.errors import OperationError
+from tidings.store import Statements, Store, SubscriptionRow
+
+
+async def pause(store: Store, name: str, *, actor: str, reason: str) -> None:
+    """Stop a subscription everywhere, in somebody's name and for a reason, until it is resumed.
+
+    What runs already is finished. Raises OperationError for a name that is not known, or a blank actor or reason.
+    """
+    if not actor.strip() or not reason.strip():
+        raise OperationError("A subscription is paused in somebody's name and for a reason: give both.")
+    await _set(store, name, actor, reason)
+
+
+async def resume(store: Store, name: str) -> None:
+    """Let a paused subscription go on. Raises OperationError for a name that is not known."""
+    await _set(store, name, None, None)
+
+
+async def _set(store: Store, name: str, actor: str | None, reason: str | None) -> None:
+    async def unit(statements: Statements) -> None:
+        await _known(statements, name)
+        await statements.pause(name, actor, reason)
+
+    await store.run(unit)
+
+
+async def forget(store: Store, name: str) -> None:
+    """Remove a subscription with its progress, its pending events and its exceptions; nobody can bring them back.
+
+    Raises OperationError for a name that is not known.
+    """
+
+    async def unit(statements: Statements) -> None:
+        await _known(statements, name)
+        await statements.forget(name)
+
+    await store.run(unit)
+
+
+async def _known(statements: Statements, name: str) -> SubscriptionRow:
+    rows = await statements.subscriptions()
+    for row in rows:
+        if row.name == name:
+            return row
+    raise OperationError(f"The store knows no subscription {name!r}: it knows {_named(rows)}.")
+
+
+def _named(rows: Sequence[SubscriptionRow]) -> str:
+    return ", ".join(row.name for row in rows) or "none, until a service has started on it"
