@@ -4,7 +4,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
 from adexport.catalogue import Catalogue
@@ -33,5 +35,15 @@ def install_pages(
     view = View(now)
     making = MakingPages(view, catalogue, exporting, start)
     exports = ExportsPages(view, queries, cancel=exporting.cancel, retry=exporting.retry)
-    app.router.routes += [*making.routes(), *exports.routes(), Mount("/static", StaticFiles(directory=STATIC))]
+    app.router.routes += [*making.routes(), *exports.routes(), Route("/static/{name}", _static)]
     app.add_middleware(Guard, view=view)
+
+
+# Not mounted: a mount does not find its files where a proxy takes the root path away.
+async def _static(request: Request) -> Response:
+    response = await _FILES.get_response(request.path_params["name"], request.scope)
+    response.headers.update({"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+    return response
+
+
+_FILES = StaticFiles(directory=STATIC)

@@ -43,7 +43,7 @@ function add(sequence, entry) {
   item.dataset.sequence = sequence;
   item.dataset.kind = entry.kind;
   item.classList.add("fresh");
-  item.querySelector("p").textContent = entry.text;
+  Object.assign(item.querySelector("p"), { textContent: entry.text, title: entry.text });
   const time = item.querySelector("time");
   time.dateTime = entry.at;
   time.title = entry.at;

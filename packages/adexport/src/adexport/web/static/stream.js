@@ -49,6 +49,7 @@ const shown = () => new Promise((resolve) => {
 export async function follow(url, last, onEvent, onState) {
   let over = false;
   let pause = 500;
+  let failures = 0;
 
   const take = async (response) => {
     for await (const block of blocks(response.body)) {
@@ -71,6 +72,7 @@ export async function follow(url, last, onEvent, onState) {
       const headers = { Accept: "text/event-stream", "Last-Event-ID": String(last) };
       const response = await fetch(url, { headers, signal: stop.signal, cache: "no-store" });
       if (!response.ok) throw new Error(`the stream answered ${response.status}`);
+      failures = 0;
       onState(turn ? "in turns" : "live");
       await take(response);
     } finally {
@@ -84,10 +86,11 @@ export async function follow(url, last, onEvent, onState) {
     await shown();
     try {
       await withSlot(() => connect(0), () => connect(1000));
-      await rest(pause);
+      await rest(over ? 0 : pause);
     } catch (error) {
-      if (error.name !== "AbortError") onState("waiting");
-      await rest(error.name === "AbortError" ? 1500 : 2000);
+      if (error.name !== "AbortError") failures += 1;
+      if (failures > 1) onState("waiting");
+      await rest(Math.min(pause * 2 ** failures, 10000));
     }
   }
 }
