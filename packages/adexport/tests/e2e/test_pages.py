@@ -264,7 +264,7 @@ def test_a_cut_stream_resumes_and_shows_each_step_once(browser: Browser, site: s
     page.on("request", lambda request: resumed.append(int(request.headers.get("last-event-id", "-1")))
             if request.url.endswith("/events") else None)  # fmt: skip
     export_id = start(
-        site, design, priced(rows * 5), ("300x250", "728x90", "160x600", "300x600"), formats=["png", "webp"]
+        site, design, priced(rows * 3), ("300x250", "728x90", "160x600", "300x600"), formats=["png", "webp"]
     )
     page.goto(f"{cutter.address}/exports/{export_id}")
     for count in (3, 8):
@@ -329,7 +329,7 @@ def test_failed_files_come_first_with_their_reason_and_a_retry(page: Page, site:
 
 
 def test_a_running_export_can_be_cancelled_and_taken_up_again(page: Page, site: str, design: str, rows: Rows) -> None:
-    export_id = start(site, design, priced(rows * 8), ("300x600", "970x250", "300x250"), formats=["png"])
+    export_id = start(site, design, priced(rows * 5), ("300x600", "970x250", "300x250"), formats=["png"])
     page.goto(f"{site}/exports/{export_id}")
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Cancel").click()

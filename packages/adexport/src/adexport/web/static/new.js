@@ -136,7 +136,7 @@ form.addEventListener("change", (event) => {
 });
 form.addEventListener("input", (event) => { if (event.target.matches("input.field")) changed(); });
 form.addEventListener("submit", () => { setTimeout(() => { go.disabled = true; }); });
-addEventListener("pageshow", () => { go.disabled = false; });
+addEventListener("pageshow", (event) => { if (event.persisted) go.disabled = false; });
 document.querySelector("[data-sizes-all]").addEventListener("click", () => tickAll(true));
 document.querySelector("[data-sizes-none]").addEventListener("click", () => tickAll(false));
 
