@@ -45,6 +45,7 @@ class Filling:
         steps = lanes.moves({record.lane for record in records}, seen)
 
         async def unit(statements: Statements) -> None:
+            await lanes.insert(statements, steps)  # first: another owner may have filled these rows
             closed = await self._closed(statements, [record.envelope.key for record in records])
             ready, behind = [], []
             for record in records:
@@ -56,7 +57,6 @@ class Filling:
                 if key is not None:
                     closed.add(key)
             await self._write(statements, ready, behind)
-            await lanes.insert(statements, steps)
 
         await self._store.run(unit)
         reach("ready.filled")
@@ -74,13 +74,13 @@ class Filling:
         records = await records_of(self._store, rows)
 
         async def unit(statements: Statements) -> None:
+            await lanes.insert(statements, steps)
             current = {row.position: row for row in await statements.held(self._subscription.name, [*records])}
             for row in rows:
                 if row.position not in current or current[row.position].state != row.state:
                     continue  # an operator was faster
                 await statements.unhold(row.subscription, row.position)
                 await statements.fill([_again(row, records[row.position])])
-            await lanes.insert(statements, steps)
 
         await self._store.run(unit)
         lanes.confirm(steps)
