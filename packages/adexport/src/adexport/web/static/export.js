@@ -3,31 +3,31 @@
 import { follow } from "./stream.js";
 import { refresh } from "./patch.js";
 
-const EVERY = 350;
+// A page of a large export takes the server a while: what one took decides when the next is asked for.
+const SOONEST = 300;
+const SHARE = 4;
 const timeline = document.getElementById("timeline");
 const live = document.getElementById("live");
 const progress = document.getElementById("progress");
 const over = () => progress.dataset.over === "yes";
 const ends = new Set(["completed", "failed", "cancelled"]);
 
-let due = 0;
-let running = false;
+let due = false;
+let wanted = false;
+let took = 0;
 
-function soon() {
+async function soon() {
+  wanted = true;
   if (due) return;
-  due = setTimeout(async () => {
-    due = 0;
-    if (running) return soon();
-    running = true;
-    try {
-      await refresh();
-    } catch {
-      setTimeout(soon, 2000);
-    } finally {
-      running = false;
-    }
-    return undefined;
-  }, EVERY);
+  due = true;
+  while (wanted) {
+    await new Promise((resolve) => { setTimeout(resolve, Math.max(SOONEST, SHARE * took)); });
+    wanted = false;
+    const began = performance.now();
+    await refresh().catch(() => { wanted = true; });
+    took = performance.now() - began;
+  }
+  due = false;
 }
 
 function since(at) {
