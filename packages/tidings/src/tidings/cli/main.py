@@ -1,0 +1,91 @@
+"""The command `tidings`: its tree of commands, and how each ends."""
+
+import sys
+import traceback
+
+import click
+
+from tidings.cli.check import lock
+from tidings.cli.dead_letters import discard, list_letters, redrive, show_letter
+from tidings.cli.failing import BUG, NOT_SO, CommandError, of_library, of_usage
+from tidings.cli.inspect import list_subscriptions, store_status, tail, where
+from tidings.cli.repair import forget, maintain, migrate, pause, resume
+from tidings.cli.run import run
+from tidings.cli.showing import tell
+from tidings.errors import TidingsError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+NAMES = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(context_settings=NAMES)
+@click.version_option(package_name="tidings", message="tidings %(version)s")
+def tidings() -> None:
+    """Run event-driven services, see where every event is and why, and repair what failed.
+
+    Exit codes: 0 done; 1 not found, different, or not confirmed; 2 wrong usage; 3 the store cannot be used;
+    4 the service cannot be loaded or started; 70 a bug.
+    """
+
+
+@tidings.group()
+def dlq() -> None:
+    """Dead letters: list, show, redrive, discard."""
+
+
+@tidings.group()
+def store() -> None:
+    """The store: its state, its migrations, its upkeep."""
+
+
+@tidings.group()
+def subscription() -> None:
+    """Subscriptions: list, pause, resume, forget, lock."""
+
+
+for command in (run, where, tail):
+    tidings.add_command(command)
+for command in (list_letters, show_letter, redrive, discard):
+    dlq.add_command(command)
+for command in (store_status, migrate, maintain):
+    store.add_command(command)
+for command in (list_subscriptions, forget, pause, resume, lock):
+    subscription.add_command(command)
+
+
+def main() -> None:
+    """Run the command line, and exit with its code."""
+    try:
+        code = tidings.main(prog_name="tidings", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except CommandError as failure:
+        _end(failure)
+    except click.UsageError as error:
+        _end(of_usage(error))
+    except click.ClickException as error:
+        _end(CommandError("The command failed.", error.format_message(), "See `tidings --help`.", error.exit_code))
+    except click.Abort:
+        _end(CommandError("Stopped.", "It was not confirmed", "Nothing was changed; answer y, or give --yes.", NOT_SO))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except TidingsError as error:
+        _end(of_library(error, "The command failed."))
+    except Exception as error:
+        tell("".join(traceback.format_exception(error)))
+        _end(
+            CommandError(
+                "The command failed.", f"{type(error).__name__}: {error}", "This is a bug: please report it.", BUG
+            )
+        )
+
+
+def _end(failure: CommandError) -> None:
+    for line in failure.lines():
+        tell(line)
+    sys.exit(failure.exit_code)
+
+
+if __name__ == "__main__":
+    main()

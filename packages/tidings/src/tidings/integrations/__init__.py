@@ -1,0 +1,1 @@
+"""Tidings inside other frameworks, one file each."""
