@@ -201,8 +201,9 @@ def redrive(
                 store, chosen, actor=actor, now=now(), rate=rate, limit=limit, dry_run=dry, progress=expected
             )
 
-    _propose(target, chosen, limit, "redriven")
-    _carry_out(act, dry_run or not confirm("Redrive them?", yes or dry_run), "redriven", as_json)
+    if _propose(target, chosen, limit, "redriven"):
+        confirm("Redrive them?", yes or dry_run)
+    _carry_out(act, dry_run, "redriven", as_json)
 
 
 @click.command()
@@ -226,16 +227,18 @@ def discard(
                 store, chosen, actor=actor, reason=reason, now=now(), limit=limit, dry_run=dry, progress=expected
             )
 
-    _propose(target, chosen, limit, "discarded")
-    _carry_out(act, dry_run or not confirm("Discard them for good?", yes or dry_run), "discarded", as_json)
+    if _propose(target, chosen, limit, "discarded"):
+        confirm("Discard them for good?", yes or dry_run)
+    _carry_out(act, dry_run, "discarded", as_json)
 
 
-def _propose(target: Target, chosen: Filter, limit: int | None, done: str) -> None:
-    groups = Counter(
-        (one.subscription, one.event.type if one.event else "?") for one in _letters(target, chosen)[:limit]
-    )
+def _propose(target: Target, chosen: Filter, limit: int | None, done: str) -> bool:
+    """Show what would be done; say whether there is anything."""
+    found = _letters(target, chosen)[:limit]
+    groups = Counter((one.subscription, one.event.type if one.event else "?") for one in found)
     for (subscription, kind), number in sorted(groups.items()):
         tell(f"To be {done}: {number} × {kind} of {subscription}")
+    return bool(found)
 
 
 def _carry_out(act: Callable[..., Any], dry: bool, done: str, as_json: bool) -> None:

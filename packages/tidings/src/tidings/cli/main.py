@@ -65,13 +65,13 @@ def main() -> None:
     except click.UsageError as error:
         _end(of_usage(error))
     except click.ClickException as error:
-        _end(CommandError("The command failed.", error.format_message(), "See `tidings --help`.", error.exit_code))
+        _end(CommandError(f"`{_said()}` failed.", error.format_message(), f"See `{_said()} --help`.", error.exit_code))
     except click.Abort:
         _end(CommandError("Stopped.", "It was not confirmed", "Nothing was changed; answer y, or give --yes.", NOT_SO))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except TidingsError as error:
-        _end(of_library(error, "The command failed."))
+        _end(of_library(error, f"`{_said()}` failed."))
     except Exception as error:
         tell("".join(traceback.format_exception(error)))
         _end(
@@ -79,6 +79,17 @@ def main() -> None:
                 "The command failed.", f"{type(error).__name__}: {error}", "This is a bug: please report it.", BUG
             )
         )
+
+
+def _said() -> str:
+    """Return the command that was given, without its arguments."""
+    words: list[str] = ["tidings"]
+    command: click.Command = tidings
+    for word in sys.argv[1:3]:
+        if isinstance(command, click.Group) and word in command.commands:
+            command = command.commands[word]
+            words.append(word)
+    return " ".join(words)
 
 
 def _end(failure: CommandError) -> None:

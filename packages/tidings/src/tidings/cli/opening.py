@@ -107,11 +107,10 @@ def yes_option(command: F) -> F:
     return click.option("--yes", is_flag=True, help="Do it without asking, for scripts.")(command)
 
 
-def confirm(question: str, yes: bool) -> bool:
+def confirm(question: str, yes: bool) -> None:
     """Ask, unless the answer is yes already; raises click.Abort for no."""
     if not yes:
         click.confirm(question, abort=True, err=True)
-    return True
 
 
 def _who() -> str:

@@ -60,7 +60,7 @@ def _check(service: Service, target: str, workers: int, only: str | None) -> Non
         do = "Run one worker, or name a file: sqlite+apsw:///file.db."
         raise CommandError(what, "Its store is in memory, so several processes would have one each", do, SERVICE)
     if workers > 1 and not service.store.several_processes:
-        why = "Its SQLite library can corrupt a file that several processes write"
+        why = f"its store {service.store_url} must be written by one process only: this SQLite can corrupt it else"
         do = "Run one worker, or install tidings[apsw] and write sqlite+apsw:// wherever the file is opened."
         raise CommandError(what, why, do, SERVICE)
 

@@ -88,7 +88,10 @@ class StandardConnection:
     version = sqlite3.sqlite_version
 
     def __init__(self, path: str) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
 
     def run(self, sql: str, args: Sequence[Any] = ()) -> int:
         """Execute one statement; return how many rows it changed."""
