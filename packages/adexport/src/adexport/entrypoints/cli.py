@@ -17,8 +17,6 @@ from rich.table import Table
 from adexport.catalogue import sample_designs, summarize
 from adexport.designs import load_samples
 from adexport.entrypoints.exporting_here import Wish, export_here
-from adexport.entrypoints.serving import serve
-from adexport.entrypoints.worker import work
 from adexport.errors import AdExportError
 from adexport.networks import load_networks
 from adexport.settings import Settings, read_settings
@@ -64,6 +62,8 @@ def main() -> None:
 @click.option("--no-worker", is_flag=True, help="Only the API and the pages; run `adexport worker` beside it.")
 def serve_command(port: int | None, host: str | None, data: Path | None, no_worker: bool) -> None:
     """Start the API, the pages and a worker."""
+    from adexport.entrypoints.serving import serve  # the web framework is slow to import; other commands need none
+
     try:
         serve(_settings(port=port, host=host, data=data), consumers=not no_worker)
     except (AdExportError, TidingsError) as error:
@@ -74,6 +74,8 @@ def serve_command(port: int | None, host: str | None, data: Path | None, no_work
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder of database and files. [data]")
 def worker_command(data: Path | None) -> None:
     """Start a further worker on the data of a server."""
+    from adexport.entrypoints.worker import work
+
     try:
         asyncio.run(work(_settings(data=data)))
     except (AdExportError, TidingsError) as error:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adexport.archive import manifest_csv, manifest_json
 from adexport.bootstrap import Application, build, running
-from adexport.entrypoints.files_api import entry_of
+from adexport.entrypoints.manifests import entry_of
 from adexport.errors import AdExportError
 from adexport.events import ExportProgressed
 from adexport.exporting import Prepared

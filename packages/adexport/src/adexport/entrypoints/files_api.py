@@ -12,11 +12,12 @@ from adexport.archive import Entry, manifest_csv, manifest_json, stream_archive
 from adexport.catalogue import UnknownError
 from adexport.entrypoints.bodies import attachment, matches
 from adexport.entrypoints.exports_api import ExportId, find, parts
+from adexport.entrypoints.manifests import entry_of
 from adexport.entrypoints.openapi import gives_bytes
 from adexport.entrypoints.problems import ProblemError
 from adexport.naming import safe
 from adexport.ports import FileStore
-from adexport.queries import Cell, ExportSummary
+from adexport.queries import ExportSummary
 from adexport.rendering.encoding import FORMATS
 
 # A file never changes under its address: an export's cell gets one file, once.
@@ -75,22 +76,6 @@ async def _entries(request: Request, export_id: str) -> tuple[ExportSummary, lis
     export = await find(request, export_id)
     cells = await parts(request).queries.all_cells(export_id)
     return export, [entry_of(cell) for cell in cells if cell.state in ("done", "dead")]
-
-
-def entry_of(cell: Cell) -> Entry:
-    """The manifest's line for a file that is done or has failed."""
-    done = cell.state == "done"
-    return Entry(
-        file=cell.name,
-        row=cell.row,
-        size=f"{cell.width}x{cell.height}",
-        format=cell.format,
-        bytes=cell.bytes or 0,
-        sha256=(cell.sha256 or "") if done else "",
-        network=cell.network,
-        verdict="ok" if done else cell.verdict or "failed",
-        reason=cell.reason or "",
-    )
 
 
 def _pieces(entries: list[Entry], files: FileStore) -> Iterator[bytes]:

@@ -1,0 +1,66 @@
+"""Several processes on one file: a worker apart, a worker killed, a server started again, a port taken."""
+
+import signal
+import time
+
+import httpx
+
+
+def start(client, body):
+    return client.post("/v1/exports", json=body).headers["location"]
+
+
+def wait(client, home, seconds=30):
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        export = client.get(home, headers={"Prefer": "wait=5"}).json()["export"]
+        if export["state"] in ("done", "dead", "cancelled"):
+            return export
+    raise AssertionError(f"not over: {export}")
+
+
+def test_a_worker_of_its_own_does_the_work(tmp_path, run_adexport, make_order):
+    data = tmp_path / "data"
+    with (
+        run_adexport(data, "serve", "--port", "18160", "--no-worker") as server,
+        httpx.Client(base_url=server.url, timeout=40) as client,
+    ):
+        home = start(client, make_order())
+        assert client.get(home, headers={"Prefer": "wait=1"}).json()["status"] == "pending"
+        with run_adexport(data, "worker", wait=False) as worker:
+            export = wait(client, home)
+            assert (export["state"], export["done"]) == ("done", 4)
+            assert worker.stop(signal.SIGTERM) < 12
+            assert worker.process.returncode == 0, worker.log.read_text()
+
+
+def test_a_killed_worker_loses_nothing_and_doubles_nothing(tmp_path, run_adexport, make_order):
+    data = tmp_path / "data"
+    with (
+        run_adexport(data, "serve", "--port", "18170", "--no-worker") as server,
+        httpx.Client(base_url=server.url, timeout=40) as client,
+    ):
+        home = start(client, make_order(30, sizes=["1000x1000"], formats=["png"]))
+        with run_adexport(data, "worker", wait=False) as worker:
+            while client.get(home).json()["export"]["done"] < 5:
+                time.sleep(0.05)
+            worker.stop(signal.SIGKILL)
+        with run_adexport(data, "worker", wait=False):
+            export = wait(client, home, 90)
+        assert (export["state"], export["done"], export["failed"]) == ("done", 30, 0)
+        timeline = client.get(f"{home}/timeline").json()
+        indexes = [cell["index"] for entry in timeline for cell in entry["detail"]["cells"]]
+        assert sorted(indexes) == list(range(30))
+
+
+def test_a_taken_port_gives_the_next_one_and_a_restart_keeps_everything(tmp_path, run_adexport, make_order):
+    with run_adexport(tmp_path / "one", "serve", "--port", "18180") as first:
+        with run_adexport(tmp_path / "two", "serve", "--port", "18180") as second:
+            assert second.url != first.url
+            with httpx.Client(base_url=second.url, timeout=40) as client:
+                home = start(client, make_order())
+                assert wait(client, home)["done"] == 4
+            second.stop()
+        with run_adexport(tmp_path / "two", "serve", "--port", "18190") as again:
+            assert httpx.get(f"{again.url}{home}").json()["status"] == "done"
+            assert httpx.get(f"{again.url}{home}/archive").status_code == 200

@@ -1,0 +1,115 @@
+"""The command line: an export without a server, lists, errors in three lines, exit codes."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from adexport.entrypoints.cli import main
+
+REFERENCE = Path(__file__).parents[4] / "docs/reference/cli-adexport.md"
+
+
+@pytest.fixture
+def design(tmp_path, make_order):
+    path = tmp_path / "design.json"
+    path.write_text(json.dumps(make_order()["design"]))
+    return path
+
+
+@pytest.fixture
+def feed(tmp_path):
+    path = tmp_path / "feed.csv"
+    path.write_text("headline,sku\nHello,a-1\nBye,b-2\n")
+    return path
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_an_export_without_a_server(tmp_path, design, feed, adexport_command):
+    out = tmp_path / "out"
+    command = [adexport_command, "export", design, "--feed", feed, "--network", "google-ads", "--format", "png"]
+    done = subprocess.run(
+        [*command, "--out", out, "--naming", "{network}/{field:sku}_{size}.{ext}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Image.open(out / "google-ads/a-1_300x250.png").size == (300, 250)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert len(manifest) == len(list((out / "google-ads").iterdir())) >= 40
+    assert all((out / entry["file"]).stat().st_size == entry["bytes"] <= 150_000 for entry in manifest)
+    assert f"{len(manifest)} of {len(manifest)} files" in done.stderr
+    assert done.stdout == ""
+
+
+def test_json_for_programs(tmp_path, design, feed):
+    done = invoke("export", design, "--feed", feed, "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 0
+    report = json.loads(done.stdout)
+    assert (report["state"], report["done"], report["failed"], report["failures"]) == ("done", 4, 0, [])
+
+
+def test_a_sample_by_name_with_its_own_feed(tmp_path):
+    name = json.loads(invoke("designs", "--json").stdout)[0]["name"]
+    done = invoke("export", name, "--size", "300x250", "--out", tmp_path / "out", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["failed"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("limit", "formats", "code"), [(560, ("png", "jpeg"), 1), (50, ("png",), 3)])
+def test_failed_files_are_told_by_the_exit_code(tmp_path, design, feed, limit, formats, code):
+    options = [part for name in formats for part in ("--format", name)]
+    done = invoke("export", design, "--feed", feed, "--out", tmp_path / "out", "--max-bytes", limit, *options, "--json")
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["failed"] > 0) == (code, True)
+    assert "over the limit" in report["failures"][0]["reason"]
+    assert len(json.loads((tmp_path / "out/manifest.json").read_text())) == report["done"] + report["failed"]
+
+
+def test_a_folder_with_files_is_left_alone(tmp_path, design, feed):
+    (tmp_path / "note.txt").write_text("mine")
+    done = invoke("export", design, "--feed", feed, "--out", tmp_path)
+    assert done.exit_code == 2
+    assert "--overwrite" in done.stderr
+    assert invoke("export", design, "--feed", feed, "--out", tmp_path, "--overwrite", "--json").exit_code == 0
+    assert (tmp_path / "note.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "unknown-design", "--out", "x"),
+        ("export", "missing.json", "--out", "x"),
+        ("export", "unknown-design", "--network", "nowhere", "--out", "x"),
+        ("networks", "nowhere"),
+    ],
+)
+def test_errors_take_three_lines(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    done = invoke(*arguments)
+    assert done.exit_code == 2
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["Error", "Why", "What to do"]
+    assert not (tmp_path / "x").exists()
+
+
+def test_lists_for_people_and_programs():
+    assert "google-ads" in invoke("networks").stdout
+    assert "300x250" in invoke("networks", "google-ads").stdout
+    assert len(json.loads(invoke("networks", "--json").stdout)) >= 8
+    assert len(json.loads(invoke("designs", "--json").stdout)) == 4
+    assert json.loads(invoke("designs", "--json").stdout)[0]["name"] in invoke("designs").stdout
+
+
+def test_every_command_and_option_is_documented():
+    text = REFERENCE.read_text()
+    for name, command in main.commands.items():
+        assert f"`adexport {name}" in text
+        for parameter in command.params:
+            for option in parameter.opts:
+                assert option in text or not option.startswith("--"), f"{name} {option}"
