@@ -203,7 +203,7 @@ class ProgressStatements(Protocol):
     async def pause(self, name: str, actor: str | None, reason: str | None) -> bool:
         """Pause a subscription in somebody's name, or resume it (no actor); say whether there is such a one."""
 
-    async def beat(self, row: WorkerRow) -> None:
+    async def beat(self, row: WorkerRow, now: int) -> None:
         """Write a worker's heartbeat."""
 
     async def workers(self) -> list[WorkerRow]:
@@ -215,7 +215,7 @@ class ProgressStatements(Protocol):
     async def steps(self, subscription: str) -> list[LaneStep]:
         """Return the newest step of each lane."""
 
-    async def advance(self, subscription: str, step: LaneStep) -> bool:
+    async def advance(self, subscription: str, steps: Sequence[LaneStep]) -> bool:
         """Insert a lane's next step; False if another owner has inserted it: then nothing of this may commit."""
 
     async def floors(self) -> dict[str, int]:
@@ -321,6 +321,9 @@ class Store(Protocol):
     lanes: int
     """Into how many lanes the keys of this log hash; fixed when the log was made."""
 
+    several_processes: bool
+    """True if several processes may write."""
+
     host: str
     """The space in which a worker's process id means one process."""
 
@@ -358,13 +361,13 @@ class Store(Protocol):
     def is_alive(self, worker: WorkerRow, now: int) -> bool:
         """Say whether a worker can still hold leases."""
 
-    def look_elsewhere(self) -> bool | None:
+    async def look_elsewhere(self) -> bool | None:
         """Wake every listener if another process has committed since the last look, and say so.
 
         None: no other process can write here, so nobody needs to look.
         """
 
-    def status(self) -> Mapping[str, object]:
+    async def status(self) -> Mapping[str, object]:
         """Return facts about the file."""
 
 

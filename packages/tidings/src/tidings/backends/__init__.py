@@ -3,6 +3,7 @@
 STORES = {
     "sqlite": "tidings.backends.sqlite",
     "sqlite+apsw": "tidings.backends.sqlite",
+    "postgresql": "tidings.backends.postgres",
 }
 """URL scheme -> module with `open_store(url, world)`."""
 

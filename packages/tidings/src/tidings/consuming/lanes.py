@@ -86,7 +86,7 @@ class Lanes:
 
     async def _take(self, statements: Statements, step: LaneStep) -> Lane:
         taken = LaneStep(step.lane, step.step + 1, step.position, self._worker)
-        await self._insert(statements, taken)
+        await self.insert(statements, [taken])
         careful = CAREFUL if step.owner is not None else 0
         return Lane(taken.step, taken.position, taken.position, careful)
 
@@ -102,11 +102,13 @@ class Lanes:
         self._owned.clear()
 
     async def _release(self, statements: Statements, lanes: Iterable[int]) -> None:
+        steps = []
         for number in lanes:
             lane = self._owned[number]
             # At the end a careful lane keeps this worker's name: whoever takes it shall be careful too.
             owner = self._worker if lane.careful else None
-            await self._insert(statements, LaneStep(number, lane.step + 1, lane.seen, owner))
+            steps.append(LaneStep(number, lane.step + 1, lane.seen, owner))
+        await self.insert(statements, steps)
 
     async def read(self, limit: int) -> tuple[list[Record], int, bool]:
         """Read on: records by position, the position up to which all was looked at, and whether there is more."""
@@ -135,13 +137,9 @@ class Lanes:
 
     async def insert(self, statements: Statements, steps: Sequence[LaneStep]) -> None:
         """Insert steps; raises LeaseLostError if another owner has a lane: the transaction must not commit."""
-        for step in steps:
-            await self._insert(statements, step)
-
-    async def _insert(self, statements: Statements, step: LaneStep) -> None:
-        if not await statements.advance(self._subscription, step):
+        if not await statements.advance(self._subscription, steps):
             raise LeaseLostError(
-                f"Lane {step.lane} of {self._subscription} has another owner now; nothing of this turn was written."
+                f"A lane of {self._subscription} has another owner now; nothing of this turn was written."
             )
 
     def confirm(self, steps: Sequence[LaneStep], seen: int = 0) -> None:

@@ -46,9 +46,9 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Write the heartbeat, and look who else is alive."""
-        expires = self._world.now() + int(LEASE_SECONDS * 1e6)
-        row = replace(self._row, expires=expires)
-        await self._store.run(lambda statements: statements.beat(row))
+        now = self._world.now()
+        row = replace(self._row, expires=now + int(LEASE_SECONDS * 1e6))
+        await self._store.run(lambda statements: statements.beat(row, now))
         await self.look()
 
     async def look(self) -> None:

@@ -173,7 +173,7 @@ class Worker:
         pause = FIRST_LOOK
         while True:
             try:
-                changed = self._store.look_elsewhere()
+                changed = await self._store.look_elsewhere()
             except StoreError as error:
                 log.warning("Looking for other processes' commits failed and is tried again: %s", error)
                 changed = False

@@ -72,7 +72,7 @@ async def status(store: Store, *, now: int) -> Status:
         counts = await said.counts()
         rows = await said.subscriptions()
         return Status(
-            store=dict(store.status()),
+            store=dict(await store.status()),
             head=await said.head(),
             scheduled=len(await said.all_scheduled(SCHEDULED_SHOWN)),
             next_due=await said.next_scheduled(),

@@ -60,6 +60,7 @@ class SqliteStore:
         self.path = path
         self.library = library
         self.version = version
+        self.several_processes = path != ":memory:" and shareable(version)
         self.synchronous = "FULL"
         self.inline_commits = path == ":memory:"
         self.alive_pid: Callable[[int], bool] = _pid_exists
@@ -224,9 +225,9 @@ class SqliteStore:
             for wake in tuple(self._listeners.get(topic, ())):
                 wake()
 
-    def look_elsewhere(self) -> bool | None:
+    async def look_elsewhere(self) -> bool | None:
         """Wake everybody if another process has committed. PRAGMA data_version costs 2–4 µs."""
-        if self.path == ":memory:" or not shareable(self.version):
+        if not self.several_processes:
             return None
         if not self._open_writer.idle:
             return False
@@ -248,19 +249,16 @@ class SqliteStore:
             return False
         return worker.host != self.host or self.alive_pid(worker.pid)
 
-    def status(self) -> Mapping[str, object]:
+    async def status(self) -> Mapping[str, object]:
         """Return facts about the file."""
-        try:
-            size = os.path.getsize(self.path)
-        except OSError:
-            size = 0
+        rows = self._reading.rows("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
         return {
             "file": self.path,
             "library": f"{self.library} (SQLite {self.version})",
-            "bytes": size,
+            "bytes": rows[0][0],
             "lanes": self.lanes,
             "synchronous": self.synchronous,
-            "several processes": shareable(self.version),
+            "several processes": self.several_processes,
         }
 
 

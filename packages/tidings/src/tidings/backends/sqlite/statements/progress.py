@@ -73,8 +73,8 @@ class ProgressStatements(Speaker):
         sql = "UPDATE tidings_subscription SET paused_by = ?2, paused_because = ?3 WHERE name = ?1"
         return bool(self._db.run(sql, (name, actor, reason)))
 
-    async def beat(self, row: WorkerRow) -> None:
-        """Write a worker's heartbeat."""
+    async def beat(self, row: WorkerRow, now: int) -> None:
+        """Write a worker's heartbeat. All processes of a file share one clock, so `now` is that of its row."""
         if self._db.run("UPDATE tidings_worker SET expires = ?2 WHERE id = ?1", (row.id, row.expires)):
             return
         self._db.run(
@@ -102,9 +102,13 @@ class ProgressStatements(Speaker):
         )
         return [LaneStep(*row) for row in rows]
 
-    async def advance(self, subscription: str, step: LaneStep) -> bool:
-        """Insert a lane's next step; False if another owner has inserted it: then nothing of this may commit."""
+    async def advance(self, subscription: str, steps: Sequence[LaneStep]) -> bool:
+        """Insert the lanes' next steps; False if one has another owner: then nothing of this may commit."""
         self.touched.add(PROGRESS_CHANGED)
+        inserted = [self._advance(subscription, step) for step in steps]
+        return all(inserted)
+
+    def _advance(self, subscription: str, step: LaneStep) -> bool:
         inserted = self._db.run(
             "INSERT INTO tidings_progress (subscription, lane, step, position, owner) SELECT ?1, ?2, ?3, ?4, ?5 "
             "WHERE (SELECT max(step) FROM tidings_progress WHERE subscription = ?1 AND lane = ?2) = ?3 - 1",

@@ -1,0 +1,68 @@
+"""The store's statements in Postgres's SQL, table by table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tidings.backends.postgres.driver import HeldSession, Session
+from tidings.backends.postgres.fence import Fence
+from tidings.backends.postgres.statements.held import HeldStatements
+from tidings.backends.postgres.statements.log import LogStatements
+from tidings.backends.postgres.statements.progress import ProgressStatements
+from tidings.backends.postgres.statements.ready import ReadyStatements
+from tidings.backends.postgres.statements.scheduled import ScheduledStatements
+from tidings.errors import StatementError
+from tidings.store import Value
+
+_CONTROLS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE", "VACUUM"}
+
+
+class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements):
+    """Implements tidings.store.Statements on a session."""
+
+    def __init__(self, session: Session, lanes: int, fence: Fence) -> None:
+        self._db = session
+        self._lanes = lanes
+        self._fence = fence
+        self._depth = 0
+        self._unreleased = ""
+        self.touched: set[str] = set()
+
+    @property
+    def connection(self) -> Any:
+        """The driver's connection, for integrations that write through it; None outside a transaction."""
+        return self._db.connection if isinstance(self._db, HeldSession) else None
+
+    async def execute(self, sql: str, args: Sequence[Value]) -> int:
+        """Execute the user's statement; return how many rows it changed."""
+        return await self._db.run(_checked(sql), *args)
+
+    async def query(self, sql: str, args: Sequence[Value]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """Execute the user's query; return column names and rows."""
+        return await self._db.described(_checked(sql), args)
+
+    async def savepoint(self) -> None:
+        """Mark a place to return to; places nest. The release of the last one goes in the same round trip."""
+        self._depth += 1
+        await self._db.script(f"{self._unreleased}SAVEPOINT s{self._depth}")
+        self._unreleased = ""
+
+    async def release(self) -> None:
+        """Keep what was done since the last savepoint."""
+        self._unreleased += f"RELEASE SAVEPOINT s{self._depth};"
+        self._depth -= 1
+
+    async def roll_back_to_savepoint(self) -> None:
+        """Undo what was done since the last savepoint."""
+        await self._db.script(f"ROLLBACK TO SAVEPOINT s{self._depth}; RELEASE SAVEPOINT s{self._depth}")
+        self._depth -= 1
+        self._unreleased = ""
+
+
+def _checked(sql: str) -> str:
+    word = sql.split(None, 1)[0].upper().rstrip(";") if sql.strip() else ""
+    if word in _CONTROLS:
+        raise StatementError(
+            f"{word} was refused: the transaction belongs to Tidings, which commits it once the block ends. Raise an "
+            "exception to roll back."
+        )
+    return sql

@@ -1,0 +1,129 @@
+"""Statements on the log: append, admit, read behind the fence, find, drop."""
+
+from collections.abc import Sequence
+
+from tidings.backends.postgres.statements.speaker import Speaker
+from tidings.columns import ENVELOPE_COLUMNS, ENVELOPE_NAMES, envelope_row, lane_of, record
+from tidings.events import Envelope
+from tidings.store import LOG_CHANGED, Page, Record
+from tidings.world import microseconds
+
+_TYPES = {"time": "bigint", "extensions": "bytea", "data": "bytea"}
+_ARRAYS = ", ".join(f"${n}::{_TYPES.get(name, 'text')}[]" for n, name in enumerate(ENVELOPE_NAMES, 2))
+# WITH ORDINALITY and ORDER BY: positions are drawn in the order of the arrays.
+_APPEND = (
+    f"INSERT INTO tidings.log (lane, {ENVELOPE_COLUMNS}) SELECT lane, {ENVELOPE_COLUMNS} "
+    f"FROM unnest($1::smallint[], {_ARRAYS}) WITH ORDINALITY AS row(lane, {ENVELOPE_COLUMNS}, ordinal) ORDER BY ordinal"
+)
+_RECORD = f"SELECT position, lane, {ENVELOPE_COLUMNS} FROM tidings.log"
+_ADMIT = (
+    "INSERT INTO tidings.admitted (time, source, id) SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) "
+    "ON CONFLICT DO NOTHING RETURNING source, id"
+)
+
+WINDOW = 5000
+"""Positions that one read looks at, at most."""
+
+
+class LogStatements(Speaker):
+    """Part of PostgresStatements."""
+
+    async def append(self, envelopes: Sequence[Envelope]) -> None:
+        """Write events to the end of the log, in this order."""
+        if not envelopes:
+            return
+        lanes = [lane_of(envelope, self._lanes) for envelope in envelopes]
+        columns = zip(*[envelope_row(envelope) for envelope in envelopes], strict=True)
+        await self._db.run(_APPEND, lanes, *[list(column) for column in columns])
+        self.touched.update([envelope.type for envelope in envelopes])
+        self.touched.add(LOG_CHANGED)
+
+    async def admit(self, envelopes: Sequence[Envelope], *, dated: bool = True) -> list[Envelope]:
+        """Note that these have come; return those that had not come before.
+
+        `dated`: the envelope's time is the same on every copy, and is part of the identity's partition.
+        """
+        # In a fixed order: two transactions that admit the same in different orders would wait for each other.
+        unique = {(envelope.source, envelope.id): envelope for envelope in reversed(envelopes)}
+        ordered = sorted(unique)
+        times = [microseconds(unique[identity].time) if dated else 0 for identity in ordered]
+        if not ordered:
+            return []
+        rows = await self._db.rows(_ADMIT, times, [one[0] for one in ordered], [one[1] for one in ordered])
+        fresh = {(row[0], row[1]) for row in rows}
+        return [envelope for key, envelope in reversed(unique.items()) if key in fresh]
+
+    async def read(self, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int) -> Page:
+        """Read the events of some types (None: of every type) and lanes after a position, in order of position."""
+        last = min(await self._fence.look() if self._fence.safe <= after else self._fence.safe, after + WINDOW)
+        if last <= after:
+            return Page([], after)
+        rows = await self._db.rows(
+            f"{_RECORD} WHERE position > $1 AND position <= $2 AND ($4::text[] IS NULL OR type = ANY ($4)) "
+            "AND ($5::smallint[] IS NULL OR lane = ANY ($5)) ORDER BY position LIMIT $3",
+            after,
+            last,
+            limit,
+            None if types is None else list(types),
+            None if len(lanes) == self._lanes else list(lanes),
+        )
+        return Page([record(row) for row in rows], rows[-1][0] if len(rows) == limit else last)
+
+    async def records(self, positions: Sequence[int]) -> dict[int, Record]:
+        """Return the events at some positions."""
+        rows = await self._db.rows(f"{_RECORD} WHERE position = ANY ($1::bigint[])", list(positions))
+        return {row[0]: record(row) for row in rows}
+
+    async def find(self, event_id: str) -> list[Record]:
+        """Return the events with an id: at most one for each source."""
+        rows = await self._db.rows(f"{_RECORD} WHERE id = $1 ORDER BY position", event_id)
+        return [record(row) for row in rows]
+
+    async def caused_by(self, correlation: str) -> list[Record]:
+        """Return every event that followed from a first one, which is not among them."""
+        sql = f"{_RECORD} WHERE correlation = $1 AND causation IS NOT NULL ORDER BY position"
+        return [record(row) for row in await self._db.rows(sql, correlation)]
+
+    async def recent(self, after: int, limit: int) -> list[Record]:
+        """Return events after a position, whatever their type."""
+        safe = await self._fence.look()
+        sql = f"{_RECORD} WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3"
+        return [record(row) for row in await self._db.rows(sql, after, safe, limit)]
+
+    async def head(self) -> int:
+        """Return the position up to which the log is decided, 0 if it is empty."""
+        return await self._fence.look()
+
+    async def position_at(self, time: int) -> int:
+        """Return the position after which events are not older than a time (microseconds)."""
+        sql = "SELECT min(position) - 1 FROM tidings.log WHERE time >= $1"
+        found = (await self._db.rows(sql, time))[0][0]
+        return await self.head() if found is None else int(found)
+
+    async def keeps(self) -> list[str]:
+        """Return the retention classes that the log holds."""
+        return [row[0] for row in await self._db.rows("SELECT DISTINCT keep FROM tidings.log ORDER BY keep")]
+
+    async def drop(self, keep: str, after: int, through: int, older_than: int) -> int:
+        """Drop events of a retention class between two positions that are older than a time; return how many.
+
+        What a subscription has not settled stays, whatever its age: a dead letter keeps its bytes.
+        """
+        return await self._db.run(
+            "DELETE FROM tidings.log WHERE position > $2 AND position <= $3 AND keep = $1 AND time < $4 "
+            "AND NOT EXISTS (SELECT FROM tidings.held h WHERE h.position = log.position AND h.state <> 'discarded') "
+            "AND NOT EXISTS (SELECT FROM tidings.ready r WHERE r.position = log.position)",
+            keep,
+            after,
+            through,
+            older_than,
+        )
+
+    async def forget_admitted(self, before: int, limit: int) -> int:
+        """Forget what was admitted with a time before one (microseconds); return how many. What has no time stays."""
+        return await self._db.run(
+            "DELETE FROM tidings.admitted WHERE (time, source, id) IN (SELECT time, source, id FROM tidings.admitted "
+            "WHERE time > 0 AND time < $1 LIMIT $2)",
+            before,
+            limit,
+        )

@@ -1,0 +1,173 @@
+"""Statements on subscriptions, workers and the progress chain."""
+
+from collections.abc import Sequence
+
+from tidings.backends.postgres.statements.speaker import Speaker
+from tidings.store import PROGRESS_CHANGED, SUBSCRIPTION_CHANGED, LaneStep, SubscriptionRow, WorkerRow
+
+_SUBSCRIPTION = "name, service, kind, ordered, types, start, version, paused_by, paused_because"
+_OWNED_BY_SUBSCRIPTION = ("tidings.progress", "tidings.ready", "tidings.held")
+
+# The newest step must be the one before: a chain that another owner has carried on refuses, also where old steps are
+# gone. Of two that insert the same step at once the second waits for the first, then inserts nothing.
+_ADVANCE = """
+INSERT INTO tidings.progress (subscription, lane, step, position, owner)
+SELECT $1, next.lane, next.step, next.position, next.owner
+  FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::text[]) AS next(lane, step, position, owner)
+ WHERE (SELECT max(step) FROM tidings.progress p WHERE p.subscription = $1 AND p.lane = next.lane) = next.step - 1
+ON CONFLICT DO NOTHING
+"""
+_NEWEST = """
+SELECT lane, step, position, owner FROM (
+  SELECT DISTINCT ON (lane) lane, step, position, owner FROM tidings.progress
+   WHERE subscription = $1 ORDER BY lane, step DESC) newest ORDER BY lane
+"""
+
+STEPS_KEPT = 64
+"""Old steps of a lane are deleted in chunks of this size."""
+
+
+class ProgressStatements(Speaker):
+    """Part of PostgresStatements."""
+
+    async def register(self, row: SubscriptionRow) -> None:
+        """Write a subscription. The first time, its lanes begin at `start`; later, only what it declares changes."""
+        await self._db.run(
+            f"INSERT INTO tidings.subscription ({_SUBSCRIPTION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+            "ON CONFLICT (name) DO UPDATE SET service = $2, kind = $3, ordered = $4, types = $5",
+            row.name,
+            row.service,
+            row.kind,
+            row.ordered,
+            list(row.types),
+            row.start,
+            row.version,
+            row.paused_by,
+            row.paused_because,
+        )
+        await self._db.run(
+            "INSERT INTO tidings.progress (subscription, lane, step, position, owner) "
+            "SELECT $1, lane, 0, $2, NULL FROM generate_series(0, $3 - 1) AS lane "
+            "WHERE NOT EXISTS (SELECT FROM tidings.progress p WHERE p.subscription = $1) ON CONFLICT DO NOTHING",
+            row.name,
+            row.start,
+            self._lanes,
+        )
+        self.touched.add(SUBSCRIPTION_CHANGED)
+
+    async def subscriptions(self) -> list[SubscriptionRow]:
+        """Return every subscription on this log."""
+        rows = await self._db.rows(f"SELECT {_SUBSCRIPTION} FROM tidings.subscription ORDER BY name")
+        return [
+            SubscriptionRow(row[0], row[1], row[2], row[3], tuple(row[4]), row[5], row[6], row[7], row[8])
+            for row in rows
+        ]
+
+    async def rename(self, old: str, new: str) -> None:
+        """Give a subscription another name; its progress and exceptions go with it."""
+        await self._db.run("UPDATE tidings.subscription SET name = $2 WHERE name = $1", old, new)
+        for table in _OWNED_BY_SUBSCRIPTION:
+            await self._db.run(f"UPDATE {table} SET subscription = $2 WHERE subscription = $1", old, new)
+        self.touched.add(SUBSCRIPTION_CHANGED)
+
+    async def forget(self, name: str) -> None:
+        """Remove a subscription with its progress and exceptions."""
+        await self._db.run("DELETE FROM tidings.subscription WHERE name = $1", name)
+        for table in _OWNED_BY_SUBSCRIPTION:
+            await self._db.run(f"DELETE FROM {table} WHERE subscription = $1", name)
+        self.touched.add(SUBSCRIPTION_CHANGED)
+
+    async def pause(self, name: str, actor: str | None, reason: str | None) -> bool:
+        """Pause a subscription in somebody's name, or resume it (no actor); say whether there is such a one."""
+        self.touched.add(SUBSCRIPTION_CHANGED)
+        sql = "UPDATE tidings.subscription SET paused_by = $2, paused_because = $3 WHERE name = $1"
+        return bool(await self._db.run(sql, name, actor, reason))
+
+    async def beat(self, row: WorkerRow, now: int) -> None:
+        """Write a worker's heartbeat. Its lease ends by this database's clock, `row.expires - now` from here."""
+        lease = row.expires - now
+        expires = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+        if await self._db.run(f"UPDATE tidings.worker SET expires = {expires} + $2 WHERE id = $1", row.id, lease):
+            return
+        await self._db.run(
+            "INSERT INTO tidings.worker (id, service, host, pid, started, expires, roles) "
+            f"VALUES ($1, $2, $3, $4, $5, {expires} + $6, $7)",
+            row.id,
+            row.service,
+            row.host,
+            row.pid,
+            row.started,
+            lease,
+            list(row.roles),
+        )
+        self.touched.add(SUBSCRIPTION_CHANGED)
+
+    async def workers(self) -> list[WorkerRow]:
+        """Return every worker that has not retired, the dead included; expiry 0 if it has passed by this clock."""
+        rows = await self._db.rows(
+            "SELECT id, service, host, pid, started, "
+            "CASE WHEN expires > extract(epoch FROM clock_timestamp()) * 1000000 THEN expires ELSE 0 END, roles "
+            "FROM tidings.worker ORDER BY id"
+        )
+        return [WorkerRow(row[0], row[1], row[2], row[3], row[4], row[5], tuple(row[6])) for row in rows]
+
+    async def retire(self, worker: str) -> None:
+        """Remove a worker."""
+        await self._db.run("DELETE FROM tidings.worker WHERE id = $1", worker)
+        self.touched.add(SUBSCRIPTION_CHANGED)
+
+    async def steps(self, subscription: str) -> list[LaneStep]:
+        """Return the newest step of each lane."""
+        return [LaneStep(*row) for row in map(tuple, await self._db.rows(_NEWEST, subscription))]
+
+    async def advance(self, subscription: str, steps: Sequence[LaneStep]) -> bool:
+        """Insert the lanes' next steps; False if one has another owner: then nothing of this may commit."""
+        if not steps:
+            return True
+        ordered = sorted(steps, key=lambda step: step.lane)  # always in one order, or two would wait for each other
+        self.touched.add(PROGRESS_CHANGED)
+        if any(step.owner is None for step in steps):
+            self.touched.add(SUBSCRIPTION_CHANGED)  # a lane is free
+        inserted = await self._db.run(
+            _ADVANCE,
+            subscription,
+            [step.lane for step in ordered],
+            [step.step for step in ordered],
+            [step.position for step in ordered],
+            [step.owner for step in ordered],
+        )
+        old = [step for step in ordered if step.step % STEPS_KEPT == 0]
+        if old:
+            await self._db.run(
+                "DELETE FROM tidings.progress p USING unnest($2::smallint[], $3::bigint[]) AS o(lane, step) "
+                "WHERE p.subscription = $1 AND p.lane = o.lane AND p.step < o.step AND p.step >= o.step - $4",
+                subscription,
+                [step.lane for step in old],
+                [step.step for step in old],
+                4 * STEPS_KEPT,
+            )
+        return inserted == len(ordered)
+
+    async def floors(self) -> dict[str, int]:
+        """Return for each subscription the position up to which it needs no event but those of its dead letters."""
+        rows = await self._db.rows(
+            "SELECT s.name, least("
+            "(SELECT min(newest) FROM (SELECT max(position) AS newest FROM tidings.progress p "
+            "  WHERE p.subscription = s.name GROUP BY p.lane) lanes),"
+            "(SELECT min(position) - 1 FROM tidings.ready r WHERE r.subscription = s.name),"
+            "(SELECT min(position) - 1 FROM tidings.held h WHERE h.subscription = s.name "
+            "  AND h.state IN ('retry', 'behind'))"
+            ") FROM tidings.subscription s"
+        )
+        return {row[0]: row[1] for row in rows}
+
+    async def pending(self, subscription: str, types: Sequence[str] | None) -> tuple[int, int | None]:
+        """Return how many events a subscription has not reached yet, and the time of the oldest (microseconds)."""
+        rows = await self._db.rows(
+            f"WITH newest AS ({_NEWEST}) SELECT count(*), min(log.time) FROM tidings.log log "
+            "JOIN newest USING (lane) WHERE log.position > (SELECT min(position) FROM newest) "
+            "AND log.position > newest.position AND ($2::text[] IS NULL OR log.type = ANY ($2))",
+            subscription,
+            None if types is None else list(types),
+        )
+        return rows[0][0], rows[0][1]

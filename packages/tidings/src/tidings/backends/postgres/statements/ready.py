@@ -1,0 +1,94 @@
+"""Statements on work: fill, claim in turn by share, settle fenced by the attempt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tidings.backends.postgres.statements.speaker import Speaker
+from tidings.columns import pack_failures, unpack_failures
+from tidings.store import KEY_RELEASED, PROGRESS_CHANGED, READY_CHANGED, Ready
+
+_COLUMNS = "subscription, share, position, lane, key, attempt, owner, failures"
+_FENCE = "subscription = $1 AND share = $2 AND position = $3 AND owner = $4 AND attempt = $5"
+_FILL = (
+    "INSERT INTO tidings.ready (subscription, share, position, lane, key, attempt, failures) SELECT * FROM "
+    "unnest($1::text[], $2::text[], $3::bigint[], $4::smallint[], $5::text[], $6::integer[], $7::bytea[])"
+)
+
+# Shares in turn, beginning after $3 and going round; each gives its first rows until $4 are taken. Rows that another
+# claim has locked are passed over.
+_CLAIM = f"""
+WITH RECURSIVE shares(share, n) AS (
+  (SELECT min(share), 1 FROM tidings.ready WHERE subscription = $1 AND owner IS NULL)
+  UNION ALL
+  SELECT (SELECT min(r.share) FROM tidings.ready r
+           WHERE r.subscription = $1 AND r.owner IS NULL AND r.share > shares.share), n + 1
+    FROM shares WHERE share IS NOT NULL AND n < 1000),
+turns AS (
+  SELECT share, row_number() OVER (ORDER BY share <= $3, share) AS turn FROM shares WHERE share IS NOT NULL),
+candidates AS (
+  SELECT first.share, first.position, row_number() OVER (ORDER BY first.place, turns.turn) AS place
+    FROM (SELECT * FROM turns ORDER BY turn LIMIT $4) turns CROSS JOIN LATERAL (
+      SELECT r.share, r.position, row_number() OVER (ORDER BY r.position) AS place
+        FROM (SELECT share, position FROM tidings.ready
+               WHERE subscription = $1 AND share = turns.share AND owner IS NULL
+               ORDER BY position LIMIT $4) r) first),
+chosen AS (
+  SELECT r.share, r.position FROM tidings.ready r JOIN candidates USING (share, position)
+   WHERE r.subscription = $1 AND r.owner IS NULL
+   ORDER BY candidates.place LIMIT $4 FOR UPDATE OF r SKIP LOCKED)
+UPDATE tidings.ready r SET owner = $2, attempt = attempt + 1 FROM chosen
+ WHERE r.subscription = $1 AND r.share = chosen.share AND r.position = chosen.position
+RETURNING {", ".join(f"r.{name}" for name in _COLUMNS.split(", "))}
+"""
+
+
+class ReadyStatements(Speaker):
+    """Part of PostgresStatements."""
+
+    async def fill(self, rows: Sequence[Ready]) -> None:
+        """Add work that waits."""
+        if not rows:
+            return
+        columns = zip(
+            *[(r.subscription, r.share, r.position, r.lane, r.key, r.attempt, pack_failures(r.failures)) for r in rows],
+            strict=True,
+        )
+        await self._db.run(_FILL, *[list(column) for column in columns])
+        self.touched.add(READY_CHANGED)
+
+    async def claim(self, subscription: str, owner: str, after: str, limit: int) -> list[Ready]:
+        """Take work that waits, the shares in turn from the one after `after`; each start counts as an attempt."""
+        rows = await self._db.rows(_CLAIM, subscription, owner, after, limit)
+        return sorted((_ready(row) for row in rows), key=lambda row: (row.share <= after, row.share, row.position))
+
+    async def unready(self, row: Ready) -> bool:
+        """Remove work that this attempt has settled; False if the attempt is not the current one any more."""
+        self.touched.add(PROGRESS_CHANGED)
+        if row.key is not None:
+            self.touched.add(KEY_RELEASED)
+        return bool(await self._db.run(f"DELETE FROM tidings.ready WHERE {_FENCE}", *_fence(row)))
+
+    async def give_back(self, row: Ready, *, counted: bool) -> bool:
+        """Let work wait again; `counted` says whether the attempt stays counted."""
+        self.touched.add(READY_CHANGED)
+        attempt = "attempt" if counted else "attempt - 1"
+        sql = f"UPDATE tidings.ready SET owner = NULL, attempt = {attempt} WHERE {_FENCE}"
+        return bool(await self._db.run(sql, *_fence(row)))
+
+    async def running(self, subscription: str) -> list[Ready]:
+        """Return the work that an owner has."""
+        sql = f"SELECT {_COLUMNS} FROM tidings.ready WHERE subscription = $1 AND owner IS NOT NULL ORDER BY position"
+        return [_ready(row) for row in await self._db.rows(sql, subscription)]
+
+    async def ready(self, positions: Sequence[int]) -> list[Ready]:
+        """Return the work at some positions, of all subscriptions."""
+        sql = f"SELECT {_COLUMNS} FROM tidings.ready WHERE position = ANY ($1::bigint[])"
+        return [_ready(row) for row in await self._db.rows(sql, list(positions))]
+
+
+def _fence(row: Ready) -> tuple[Any, ...]:
+    return (row.subscription, row.share, row.position, row.owner, row.attempt)
+
+
+def _ready(row: Any) -> Ready:
+    return Ready(row[0], row[1], row[2], row[3], row[4], row[5], row[6], unpack_failures(row[7]))

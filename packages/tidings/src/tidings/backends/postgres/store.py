@@ -1,0 +1,275 @@
+"""The store on Postgres: the pool, transactions, wake-ups, and who is alive."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+
+from tidings.backends.postgres import migrations
+from tidings.backends.postgres.driver import BorrowingSession, HeldSession, our_errors
+from tidings.backends.postgres.fence import HOLDER, Fence
+from tidings.backends.postgres.grouping import Groups
+from tidings.backends.postgres.notices import Notices
+from tidings.backends.postgres.statements import PostgresStatements
+from tidings.errors import StoreUnavailableError, TransactionError, TransactionHeldTooLongError
+from tidings.events import Envelope
+from tidings.points import reach
+from tidings.store import Statements, WorkerRow
+from tidings.world import World
+
+log = logging.getLogger("tidings")
+T = TypeVar("T")
+
+LANES = 32
+"""Lanes of a new log: as many processes can share one subscription."""
+
+HOLD_LIMIT = 10.0
+"""Seconds that a transaction may stay open: it holds the fence, and with it every reader, once it has published."""
+
+CONNECTIONS = 10
+"""Connections of the pool, besides one that listens."""
+
+NET_SECONDS = 1.0
+"""Without notices (behind a pooler) everything is looked at so often; with them, ten times more rarely."""
+
+
+def open_store(url: str, world: World) -> "PostgresStore":
+    """Return the store that a `postgresql://` URL names; nothing is connected yet."""
+    return PostgresStore(url.replace("postgresql+asyncpg://", "postgresql://", 1), world)
+
+
+class PostgresStore:
+    """Implements tidings.store.Store on a pool of asyncpg connections."""
+
+    def __init__(self, url: str, world: World) -> None:
+        self.lanes = LANES
+        self.several_processes = True
+        self.host = socket.gethostname()
+        self.hold_limit = HOLD_LIMIT
+        self.pooled = False
+        self._url = url
+        self._world = world
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._groups = Groups(self._insert)
+        self._notices: Notices | None = None
+        self._holders: set[asyncio.Task[Any] | None] = set()
+        self._listeners: dict[str, list[Callable[[], None]]] = {}
+        self._woken = 0
+        self._last_net = 0.0
+
+    async def open(self, *, migrate: bool, read_only: bool = False) -> None:
+        """Connect; raises StoreUnavailableError, StoreVersionError."""
+        async with our_errors():
+            self.pooled = await self._is_pooled()
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=1,
+                max_size=CONNECTIONS,
+                statement_cache_size=0 if self.pooled else 200,
+                reset=_no_reset,
+                server_settings={"application_name": "tidings"},
+            )
+        try:
+            await self._prepare(migrate and not read_only)
+        except BaseException:
+            await self.close()
+            raise
+        if not self.pooled and not read_only:
+            self._notices = Notices(self._session, self._connect, self._world.fresh_id(), self._heard)
+            self._notices.start()
+
+    async def _prepare(self, migrate: bool) -> None:
+        self._session = BorrowingSession(self._open_pool)
+        if migrate:
+            done = await migrations.applied(self._session)
+            if [name for name, _ in migrations.known()] != done:
+                await self._migrate()
+        await migrations.check(self._session)
+        self.lanes = int((await self._session.rows("SELECT value FROM tidings.meta WHERE name = 'lanes'"))[0][0])
+        self._fence = Fence(self._session)
+        self.reading = PostgresStatements(self._session, self.lanes, self._fence)
+
+    async def _is_pooled(self) -> bool:
+        """Say whether a pooler stands between: it hands out a process id that is not the server's."""
+        connection = await self._connect(statement_cache_size=0)
+        try:
+            pooled: bool = await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid()
+        finally:
+            await connection.close()
+        if pooled:
+            log.warning(
+                "A connection pooler stands before the database: LISTEN and prepared statements do not work through "
+                "it, so the log is polled. Give the store a direct address for shorter waits."
+            )
+        return pooled
+
+    async def _connect(self, **options: Any) -> "asyncpg.Connection[Any]":
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(self._url, **options)
+        return connection
+
+    async def _migrate(self) -> None:
+        async with our_errors(), self._open_pool.acquire() as connection, connection.transaction():
+            await migrations.apply(HeldSession(connection), self.lanes)  # type: ignore[arg-type]
+
+    @property
+    def _open_pool(self) -> "asyncpg.Pool[Any]":
+        if self._pool is None:
+            raise StoreUnavailableError("The store is not open: enter `async with service:` (or `service.running()`).")
+        return self._pool
+
+    async def close(self) -> None:
+        """Wait for what is under way, and disconnect."""
+        await self._groups.drain()
+        if self._notices is not None:
+            await self._notices.stop()
+            self._notices = None
+        if self._pool is not None:
+            try:
+                async with asyncio.timeout(5):
+                    await self._pool.close()
+            except TimeoutError:
+                self._pool.terminate()
+            self._pool = None
+
+    async def script(self, sql: str) -> None:
+        """Run the script of the service's own tables, in a transaction, one process at a time."""
+        async with our_errors(), self._open_pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", migrations.LOCK)
+            await connection.execute(sql)
+
+    async def migrations(self) -> list[tuple[str, str, bool]]:
+        """Return every migration: its name, its SQL, and whether it was applied."""
+        done = await migrations.applied(self._session)
+        return [(name, sql, name in done) for name, sql in migrations.known()]
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+        """Append envelopes in a group commit."""
+        await self._groups.publish(envelopes)
+
+    async def _insert(self, envelopes: Sequence[Envelope]) -> None:
+        # A single statement is a transaction: one round trip.
+        async with our_errors(), self._open_pool.acquire() as connection:
+            statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence)  # type: ignore[arg-type]
+            reach("publish.before_commit")
+            await statements.append(envelopes)
+        reach("publish.after_commit")
+        self._notify(statements.touched)
+
+    async def run(self, unit: Callable[[Statements], Awaitable[T]]) -> T:
+        """Run a closed unit in a transaction of its own."""
+        async with self.transaction() as statements:
+            return await unit(statements)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresStatements]:
+        """Open a transaction of one's own.
+
+        Raises TransactionHeldTooLongError, after a rollback, when the block lasts longer than the hold limit, and
+        TransactionError inside another transaction of the same task.
+        """
+        task = asyncio.current_task()
+        if task in self._holders:
+            raise TransactionError(
+                "A transaction is open here: publish and write through the open one (tx.publish, tx.execute)."
+            )
+        async with our_errors(), self._open_pool.acquire() as connection:
+            statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence)  # type: ignore[arg-type]
+            limit = asyncio.timeout(self.hold_limit)
+            self._holders.add(task)
+            try:
+                async with limit, connection.transaction():
+                    yield statements
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise TransactionHeldTooLongError(
+                    f"A transaction was open for more than {self.hold_limit:g} s and was rolled back, because every "
+                    "reader of the log waits for it. Do slow work before it, or in a Work handler."
+                ) from error
+            finally:
+                self._holders.discard(task)
+        self._notify(statements.touched)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[PostgresStatements]:
+        """Statements over one committed state."""
+        async with (
+            our_errors(),
+            self._open_pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield PostgresStatements(HeldSession(connection), self.lanes, self._fence)  # type: ignore[arg-type]
+
+    def listen(self, topics: Iterable[str], wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` after commits that touch a topic, in this process at once, elsewhere by notice or poll."""
+        names = list(topics)
+        for name in names:
+            self._listeners.setdefault(name, []).append(wake)
+
+        def stop() -> None:
+            for name in names:
+                self._listeners[name].remove(wake)
+
+        return stop
+
+    def _notify(self, topics: set[str]) -> None:
+        self._wake(topics)
+        if self._notices is not None and topics:
+            self._notices.send(topics)
+
+    def _heard(self, topics: set[str] | None) -> None:
+        if topics is None:
+            self._fence.forget()
+        self._wake(set(self._listeners) if topics is None else topics)
+
+    def _wake(self, topics: Iterable[str]) -> None:
+        for topic in sorted(topics):
+            for wake in tuple(self._listeners.get(topic, ())):
+                wake()
+
+    async def look_elsewhere(self) -> bool | None:
+        """Look behind the fence; wake everybody if more is decided. True: look again soon."""
+        safe = await self._fence.look()
+        now = asyncio.get_running_loop().time()
+        net = now - self._last_net > (NET_SECONDS if self.pooled else 10 * NET_SECONDS)
+        if safe > self._woken or net:
+            self._woken, self._last_net = safe, now
+            self._wake(set(self._listeners))
+            return True
+        return self._fence.waiting
+
+    def is_alive(self, worker: WorkerRow, now: int) -> bool:
+        """Say whether a worker can hold leases: its expiry has not passed by the database's clock."""
+        return worker.expires > 0
+
+    async def status(self) -> Mapping[str, object]:
+        """Return facts about the database, and who holds the fence."""
+        version = (await self._session.rows("SHOW server_version"))[0][0]
+        size = (await self._session.rows("SELECT pg_database_size(current_database())"))[0][0]
+        holders = await self._session.rows(HOLDER)
+        held: dict[str, object] = {}
+        if holders and self._fence.waiting:
+            pid, transaction, application, state, seconds, query = holders[0]
+            held = {
+                "held by": f"process {pid} ({application or 'unnamed'}, {state})" if pid else f"prepared {transaction}",
+                "for seconds": round(seconds or 0.0, 1),
+                "its query": (query or "")[:200],
+            }
+        return {
+            "database": f"Postgres {version}",
+            "bytes": size,
+            "lanes": self.lanes,
+            "pooler": self.pooled,
+            "fence": {"safe position": self._fence.safe, "waiting": self._fence.waiting, **held},
+        }
+
+
+async def _no_reset(_connection: object) -> None:
+    """Connections carry no session state of ours, and a reset costs a round trip for every statement."""
+
+
+__all__ = ["PostgresStore", "open_store"]
