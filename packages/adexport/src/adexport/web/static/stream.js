@@ -63,29 +63,39 @@ export async function follow(url, last, onEvent, onState) {
     }
   };
 
-  const connect = async (turn) => {
+  const connect = async () => {
     const stop = new AbortController();
     const hide = () => { if (document.hidden) stop.abort(); };
     document.addEventListener("visibilitychange", hide);
-    const timer = turn ? setTimeout(() => stop.abort(), turn) : 0;
     try {
       const headers = { Accept: "text/event-stream", "Last-Event-ID": String(last) };
       const response = await fetch(url, { headers, signal: stop.signal, cache: "no-store" });
       if (!response.ok) throw new Error(`the stream answered ${response.status}`);
       failures = 0;
-      onState(turn ? "in turns" : "live");
+      onState("live");
       await take(response);
     } finally {
-      clearTimeout(timer);
       document.removeEventListener("visibilitychange", hide);
       stop.abort();
     }
   };
 
+  const ask = async () => {
+    const response = await fetch(url.replace(/events$/, `timeline?after=${last}`), { cache: "no-store" });
+    if (!response.ok) throw new Error(`the timeline answered ${response.status}`);
+    failures = 0;
+    onState("in turns");
+    for (const entry of await response.json()) {
+      last = entry.sequence;
+      over = onEvent(last, entry) || over;
+    }
+    await rest(1000);
+  };
+
   while (!over) {
     await shown();
     try {
-      await withSlot(() => connect(0), () => connect(1000));
+      await withSlot(connect, ask);
       await rest(over ? 0 : pause);
     } catch (error) {
       if (error.name !== "AbortError") failures += 1;
