@@ -7,12 +7,13 @@ in a photo studio of one plane and two lamps; landscapes are ridges of noise, on
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 Field = Callable[[Array], Array]
 """Points (n, 3) to their distance from the nearest surface (n,)."""
 
@@ -215,7 +216,13 @@ def ridge(width: int, seed: int, cells: float, sharp: float) -> Array:
 
 
 def landscape(
-    sky: tuple[str, str, str], haze: str, near: str, sun: tuple[float, float, str], seed: int, water: float, sharp: float
+    sky: tuple[str, str, str],
+    haze: str,
+    near: str,
+    sun: tuple[float, float, str],
+    seed: int,
+    water: float,
+    sharp: float,
 ) -> Image.Image:
     """Sky, sun, ridges in haze and, below `water` (share of the height), their mirror image."""
     height, width = 1200, 1600

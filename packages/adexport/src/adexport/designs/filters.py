@@ -13,14 +13,14 @@ _LARGEST = Decimal(10) ** 15
 def parse_number(text: str) -> Decimal:
     """Read a number as people write it: `1,299.90`, `1.299,90`, `1 299`, `$49`. Raises ValueError.
 
-    The last of `,` and `.` is the decimal sign when both occur or when it is not followed by exactly
-    three digits; otherwise it groups thousands.
+    The last of `,` and `.` is the decimal sign when both occur, when it is not followed by exactly
+    three digits, or when only a zero stands before it; otherwise it groups thousands.
     """
     kept = "".join(_plain(char) for char in text.strip())
     marks = [char for char in kept if char in ",."]
     if marks:
         head, _, tail = kept.rpartition(marks[-1])
-        decimal = len(set(marks)) == 2 or (len(marks) == 1 and len(tail) != 3)
+        decimal = len(set(marks)) == 2 or (len(marks) == 1 and (len(tail) != 3 or head in ("", "0")))
         kept = head.replace(",", "").replace(".", "") + ("." if decimal else "") + tail
     try:
         number = Decimal(kept)

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,6 +22,7 @@ from adexport.designs.document import (
 )
 from adexport.designs.templates import Template
 from adexport.errors import DesignError
+from tidings import TidingsError, parse_json
 
 _MOST_BYTES = 1_000_000
 _MOST_LAYERS = 400
@@ -98,8 +99,6 @@ def _load(data: bytes | dict[str, Any]) -> Raw:
         return data
     if len(data) > _MOST_BYTES:
         raise DesignError("$", f"the document has {len(data)} bytes; keep it under {_MOST_BYTES}")
-    from tidings import TidingsError, parse_json
-
     try:
         raw = parse_json(data)
     except TidingsError as error:
@@ -159,11 +158,11 @@ def _variations(document: Document, sizes: tuple[tuple[int, int], ...]) -> Itera
     yield _variation(document, [False] * len(overrides), "$")
     for index in range(len(overrides)):
         yield _variation(document, [index == each for each in range(len(overrides))], f"$.overrides[{index}]")
-    for width, height in sizes:
-        yield _variation(document, [override.when.holds(width, height) for override in overrides], "$")
+    for chosen in dict.fromkeys(tuple(override.when.holds(*size) for override in overrides) for size in sizes):
+        yield _variation(document, chosen, "$")
 
 
-def _variation(document: Document, chosen: list[bool], path: str) -> Variation:
+def _variation(document: Document, chosen: Sequence[bool], path: str) -> Variation:
     layers, background, safe_area = document.layers, document.background, document.safe_area
     patches: dict[str, Raw] = {}
     for override, on in zip(document.overrides, chosen, strict=True):

@@ -8,7 +8,7 @@ import hashlib
 import io
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -19,24 +19,28 @@ from adexport.rendering.skia_loader import skia
 Assets = Callable[[str], bytes]
 
 MOST_PIXELS = 40_000_000
+_MOST = f"{MOST_PIXELS // 10**6} megapixels are read; make it smaller and upload it anew"
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 _CACHE_BYTES = 96_000_000
 
 
-class _ImageCache:
-    """Scaled pictures by key, the least recently used leaving first, bounded in bytes."""
+class ImageCache:
+    """Pictures by key, the least recently used leaving first, bounded in bytes."""
 
     def __init__(self, most_bytes: int) -> None:
+        """Hold at most `most_bytes` of pixels, and always the newest picture."""
         self.most_bytes = most_bytes
         self.used = 0
-        self.entries: OrderedDict[tuple[object, ...], skia.Image] = OrderedDict()
+        self.entries: OrderedDict[Hashable, skia.Image] = OrderedDict()
 
-    def get(self, key: tuple[object, ...]) -> skia.Image | None:
+    def get(self, key: Hashable) -> skia.Image | None:
+        """The picture kept under a key, or None."""
         if key in self.entries:
             self.entries.move_to_end(key)
         return self.entries.get(key)
 
-    def put(self, key: tuple[object, ...], image: skia.Image) -> None:
+    def put(self, key: Hashable, image: skia.Image) -> None:
+        """Keep a picture under a key that is not in use."""
         self.entries[key] = image
         self.used += image.width() * image.height() * 4
         while self.used > self.most_bytes and len(self.entries) > 1:
@@ -44,7 +48,7 @@ class _ImageCache:
             self.used -= old.width() * old.height() * 4
 
 
-_scaled = _ImageCache(_CACHE_BYTES)
+_scaled = ImageCache(_CACHE_BYTES)
 
 
 def fetch(source: str, assets: Assets, layer: str) -> bytes:
@@ -87,11 +91,13 @@ def _open(data: bytes, layer: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap is lower
             picture = Image.open(io.BytesIO(data), formats=_FORMATS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise RenderError(layer, f"the picture is far too large; at most {_MOST}") from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise RenderError(layer, f"the picture cannot be read ({error}); use JPEG, PNG, WebP or GIF") from error
     width, height = picture.size
     if width * height > MOST_PIXELS:
-        raise RenderError(layer, f"the picture is {width}x{height}; at most {MOST_PIXELS // 10**6} megapixels are read")
+        raise RenderError(layer, f"the picture is {width}x{height} pixels; at most {_MOST}")
     return picture
 
 
@@ -103,7 +109,7 @@ def _decode(data: bytes, size: tuple[int, int], layer: str) -> Image.Image:
             picture.draft("RGB", (size[0] * 2, size[1] * 2))
         picture.load()
         upright = ImageOps.exif_transpose(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise RenderError(layer, f"the picture is damaged ({error}); save it again and upload it anew") from error
     return _to_srgb(upright)
 

@@ -300,7 +300,9 @@ def _box_rect(piece: Piece, parent: Rect, setting: Setting) -> Rect:
         height = width / ratio
     room = Extent(parent.width - (left or 0) - (right or 0), parent.height - (top or 0) - (bottom or 0))
     if _hugs(layer, box) and (width is None or height is None):
-        natural = measure(piece, Extent(width or room.width, height or room.height), setting, Squeeze(whole=False, fair=False))
+        natural = measure(
+            piece, Extent(width or room.width, height or room.height), setting, Squeeze(whole=False, fair=False)
+        )
         width = natural.width if width is None and (left is None or right is None) else width
         height = natural.height if height is None and (top is None or bottom is None) else height
     elif ratio and width is None and height is None:

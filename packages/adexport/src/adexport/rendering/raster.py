@@ -1,11 +1,11 @@
 """A Layout to pixels with skia on the CPU. The same input gives the same bytes in every process."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from adexport.errors import RenderError
-from adexport.rendering.images import Assets, picture_for
+from adexport.rendering.images import Assets, ImageCache, picture_for
 from adexport.rendering.scene import AnyItem, FillSpec, ImageItem, Layout, Rect, ShadowSpec, ShapeItem, TextItem
 from adexport.rendering.skia_loader import skia
 
@@ -15,6 +15,7 @@ ENGINE_VERSION = f"1-skia{skia.__version__}"
 _SMOOTH = skia.SamplingOptions(skia.FilterMode.kLinear)
 # skia takes the standard deviation of a blur; designers give its radius, twice that.
 _SIGMA_PER_BLUR = 0.5
+_gradients = ImageCache(64_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,17 @@ def draw(layout: Layout, assets: Assets) -> Raster:
         raise RenderError("canvas", f"there is no memory for {layout.width}x{layout.height} pixels")
     canvas = surface.getCanvas()
     canvas.clear(0)
-    canvas.drawRect(_rect(layout.canvas), _fill_paint(layout.background, layout.canvas, 1.0))
+    ground = ShapeItem(layer="background", box=layout.canvas, shape="rectangle", fill=layout.background, stroke=None)
+    _draw_item(canvas, ground, assets)
     for item in layout.items:
         _draw_item(canvas, item, assets)
     return _read(surface, layout)
 
 
 def _read(surface: skia.Surface, layout: Layout) -> Raster:
-    info = skia.ImageInfo.Make(
-        layout.width, layout.height, skia.ColorType.kRGBA_8888_ColorType, skia.AlphaType.kUnpremul_AlphaType
-    )
+    # Over an opaque ground straight and premultiplied alpha are the same bytes, and copying is all there is to do.
+    alpha = skia.AlphaType.kPremul_AlphaType if layout.background.opaque else skia.AlphaType.kUnpremul_AlphaType
+    info = skia.ImageInfo.Make(layout.width, layout.height, skia.ColorType.kRGBA_8888_ColorType, alpha)
     pixels = bytearray(layout.width * layout.height * 4)
     surface.readPixels(info, pixels, layout.width * 4, 0, 0)
     opaque = layout.background.opaque or pixels[3::4].count(0xFF) == layout.width * layout.height
@@ -146,7 +148,9 @@ def _draw_shape(canvas: skia.Canvas, item: ShapeItem) -> None:
         moved = skia.Path(path)
         moved.offset(item.shadow.dx, item.shadow.dy)
         canvas.drawPath(moved, _shadow_paint(item.shadow, item.opacity))
-    if item.fill:
+    if item.fill and len(item.fill.stops) > 1 and not item.turns and not item.stroke:
+        _draw_cached_gradient(canvas, item, path)
+    elif item.fill:
         canvas.drawPath(path, _fill_paint(item.fill, item.box, item.opacity))
     if item.stroke and item.stroke[0] > 0:
         paint = skia.Paint(AntiAlias=True, Color=_faded(item.stroke[1], item.opacity), Style=skia.Paint.kStroke_Style)
@@ -154,6 +158,28 @@ def _draw_shape(canvas: skia.Canvas, item: ShapeItem) -> None:
         paint.setStrokeJoin(skia.Paint.kRound_Join)
         paint.setStrokeCap(skia.Paint.kRound_Cap)
         canvas.drawPath(path, paint)
+
+
+def _draw_cached_gradient(canvas: skia.Canvas, item: ShapeItem, path: skia.Path) -> None:
+    """Gradients are the slowest thing to draw and the same in every row of a size, so their pixels are kept."""
+    assert item.fill is not None
+    size = canvas.getBaseLayerSize()
+    left, top = max(math.floor(item.box.x), 0), max(math.floor(item.box.y), 0)
+    right, bottom = min(math.ceil(item.box.right), size.width()), min(math.ceil(item.box.bottom), size.height())
+    if right <= left or bottom <= top:
+        return
+    key = replace(item, layer="", shadow=None), left, top, right, bottom
+    image = _gradients.get(key)
+    if image is None:
+        info = skia.ImageInfo.Make(
+            right - left, bottom - top, skia.ColorType.kRGBA_8888_ColorType, skia.AlphaType.kPremul_AlphaType
+        )
+        surface = skia.Surface.MakeRaster(info)
+        surface.getCanvas().translate(-left, -top)
+        surface.getCanvas().drawPath(path, _fill_paint(item.fill, item.box, item.opacity))
+        image = surface.makeImageSnapshot()
+        _gradients.put(key, image)
+    canvas.drawImage(image, left, top)
 
 
 def _path(item: ShapeItem) -> skia.Path:

@@ -1,7 +1,7 @@
 """What a layout is made of: boxes, lines of glyphs, and the items to draw, in pixels, in drawing order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from adexport.rendering.fonts import Face
 
@@ -143,7 +143,10 @@ AnyItem = TextItem | ImageItem | ShapeItem
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A design laid out for one canvas and one row. `left_out` names layers that found no room."""
+    """A design laid out for one canvas and one row. `left_out` names layers that found no room.
+
+    `crowded` names those that are shown but needed more room than they got.
+    """
 
     width: int
     height: int
@@ -151,7 +154,7 @@ class Layout:
     background: FillSpec
     items: tuple[AnyItem, ...]
     left_out: tuple[str, ...] = ()
-    crowded: tuple[str, ...] = field(default=())
+    crowded: tuple[str, ...] = ()
 
     @property
     def canvas(self) -> Rect:
@@ -176,8 +179,18 @@ class Layout:
             if one.ink.overlaps(two.ink)
         ]
 
+    def covered_texts(self) -> list[tuple[str, str]]:
+        """Pairs (text layer, layer drawn later whose figure or picture lies over the text)."""
+        return [
+            (one.layer, two.layer)
+            for at, one in enumerate(self.items)
+            if isinstance(one, TextItem)
+            for two in self.items[at + 1 :]
+            if not isinstance(two, TextItem) and two.opacity > 0 and one.ink.overlaps(two.box)
+        ]
+
     def clipped(self) -> list[str]:
-        """Layers whose text reaches outside the safe area, or out of the canvas where the box itself does."""
+        """Layers whose text reaches out of the canvas, or that found less room than they need."""
         return [item.layer for item in self.texts() if not self.canvas.holds(item.ink)] + list(self.crowded)
 
 
