@@ -3,14 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tidings.backends.sqlite.statements.rows import (
-    Speaker,
-    marks,
-    pack_envelope,
-    pack_failures,
-    unpack_envelope,
-    unpack_failures,
-)
+from tidings.backends.sqlite.statements.rows import Speaker, marks
+from tidings.columns import pack_envelope, pack_failures, unpack_envelope, unpack_failures
 from tidings.store import HELD_CHANGED, KEY_RELEASED, Held
 
 _COLUMNS = "subscription, position, lane, key, blocks, state, attempts, due, reason, failures, actor, updated, envelope"

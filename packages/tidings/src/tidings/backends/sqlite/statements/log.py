@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from tidings.backends.sqlite.statements.rows import ENVELOPE_COLUMNS, Speaker, envelope_row, lane_of, marks, record
+from tidings.backends.sqlite.statements.rows import Speaker, marks
+from tidings.columns import ENVELOPE_COLUMNS, envelope_row, lane_of, record
 from tidings.events import Envelope
 from tidings.store import LOG_CHANGED, Page, Record
 from tidings.world import microseconds

@@ -5,7 +5,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tidings.backends.sqlite.statements.rows import Speaker, marks, pack_failures, unpack_failures
+from tidings.backends.sqlite.statements.rows import Speaker, marks
+from tidings.columns import pack_failures, unpack_failures
 from tidings.store import KEY_RELEASED, PROGRESS_CHANGED, READY_CHANGED, Ready
 
 _COLUMNS = "subscription, share, position, lane, key, attempt, owner, failures"

@@ -1,26 +1,8 @@
-"""What every group of statements stands on, and how rows become the port's types."""
+"""What every group of statements stands on."""
 
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
-from zlib import crc32
-
-import msgspec
 
 from tidings.backends.sqlite.driver import Connection
-from tidings.events import Envelope
-from tidings.store import Failure, Record
-from tidings.world import microseconds
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_failures = msgspec.json.Decoder(tuple[Failure, ...])
-_envelope = msgspec.json.Decoder(Envelope)
-_extensions = msgspec.json.Decoder(dict[str, str])
-
-ENVELOPE_COLUMNS = (
-    "type, version, id, source, time, subject, key, share, correlation, causation, "
-    "traceparent, tracestate, supersedes, keep, extensions, data"
-)
 
 
 class Speaker:
@@ -31,80 +13,7 @@ class Speaker:
     touched: set[str]
 
 
-def lane_of(envelope: Envelope, lanes: int) -> int:
-    """Return the lane of an event: by its key, so that one key stays in one lane; without a key, by its id."""
-    return crc32((envelope.key or envelope.id).encode()) % lanes
-
-
-def envelope_row(envelope: Envelope) -> tuple[Any, ...]:
-    """Return the columns of ENVELOPE_COLUMNS."""
-    return (
-        envelope.type,
-        envelope.version,
-        envelope.id,
-        envelope.source,
-        microseconds(envelope.time),
-        envelope.subject,
-        envelope.key,
-        envelope.share,
-        envelope.correlation,
-        envelope.causation,
-        envelope.traceparent,
-        envelope.tracestate,
-        envelope.supersedes,
-        envelope.keep,
-        msgspec.json.encode(envelope.extensions) if envelope.extensions else None,
-        envelope.data,
-    )
-
-
-def record(row: tuple[Any, ...]) -> Record:
-    """Return the record of a row: position, lane, ENVELOPE_COLUMNS."""
-    return Record(
-        row[0],
-        row[1],
-        Envelope(
-            type=row[2],
-            version=row[3],
-            id=row[4],
-            source=row[5],
-            time=_EPOCH + timedelta(microseconds=row[6]),
-            subject=row[7],
-            key=row[8],
-            share=row[9],
-            correlation=row[10],
-            causation=row[11],
-            traceparent=row[12],
-            tracestate=row[13],
-            supersedes=row[14],
-            keep=row[15],
-            extensions=_extensions.decode(row[16]) if row[16] else {},
-            data=row[17],
-        ),
-    )
-
-
 @lru_cache(maxsize=256)
 def marks(count: int, first: int = 1) -> str:
     """Return `?1, ?2, …` for an IN list; an empty list matches nothing."""
     return ", ".join(f"?{number}" for number in range(first, first + count)) if count else "NULL"
-
-
-def pack_failures(failures: tuple[Failure, ...]) -> bytes | None:
-    """Return failures as JSON, or None if there are none."""
-    return msgspec.json.encode(failures) if failures else None
-
-
-def unpack_failures(data: bytes | None) -> tuple[Failure, ...]:
-    """Return what pack_failures wrote."""
-    return _failures.decode(data) if data else ()
-
-
-def pack_envelope(envelope: Envelope | None) -> bytes | None:
-    """Return an envelope as JSON, data in base64."""
-    return msgspec.json.encode(envelope) if envelope is not None else None
-
-
-def unpack_envelope(data: bytes | None) -> Envelope | None:
-    """Return what pack_envelope wrote."""
-    return _envelope.decode(data) if data else None

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tidings.backends.sqlite.statements.rows import Speaker, pack_envelope, unpack_envelope
+from tidings.backends.sqlite.statements.rows import Speaker
+from tidings.columns import pack_envelope, unpack_envelope
 from tidings.store import SCHEDULED_CHANGED, Scheduled
 
 
