@@ -10,7 +10,7 @@ from tidings.events import Envelope
 
 T = TypeVar("T")
 Value = str | int | float | bytes | bool | None
-"""What a placeholder of the user's SQL takes."""
+"""What a placeholder of the user's SQL takes on every store. Postgres takes its own types besides."""
 
 # States of a held row. `retry` is due at a time, `behind` waits for its key's head, `parked` for code that knows it.
 RETRY, BEHIND, PARKED, DEAD, DISCARDED = "retry", "behind", "parked", "dead", "discarded"
@@ -320,6 +320,9 @@ class Store(Protocol):
 
     lanes: int
     """Into how many lanes the keys of this log hash; fixed when the log was made."""
+
+    batch: int
+    """Events that one settling transaction takes at most."""
 
     several_processes: bool
     """True if several processes may write."""

@@ -5,7 +5,7 @@ from collections.abc import Coroutine, Iterator
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from tidings.errors import StatementError, TransactionClosedError
+from tidings.errors import TransactionClosedError
 from tidings.events import Envelope, Event
 from tidings.publishing.outbox import Outbox, due_at
 from tidings.publishing.producer import Cause, Producer, StableIds
@@ -85,7 +85,7 @@ class Reading(Queries):
         self._statements = statements
 
     async def _query(self, sql: str, args: tuple[Value, ...]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        return await self._statements.query(sql, check_args(args))
+        return await self._statements.query(sql, args)
 
 
 class Transaction(Queries):
@@ -128,11 +128,11 @@ class Transaction(Queries):
         Raises ConstraintError when a constraint refuses a row, StatementError for SQL that cannot run.
         """
         await self._ready()
-        return await self._statements.execute(sql, check_args(args))
+        return await self._statements.execute(sql, args)
 
     async def _query(self, sql: str, args: tuple[Value, ...]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         await self._ready()
-        return await self._statements.query(sql, check_args(args))
+        return await self._statements.query(sql, args)
 
     def publish(
         self, event: Event, *, id: str | None = None, delay: timedelta | None = None, at: datetime | None = None
@@ -231,14 +231,3 @@ class SyncTransaction:
 
     def _wait(self, call: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
-
-
-def check_args(args: tuple[Value, ...]) -> tuple[Value, ...]:
-    """Return placeholders' values; raises StatementError for a type that not every store takes."""
-    for number, value in enumerate(args, 1):
-        if value is not None and type(value) not in (str, int, float, bytes, bool):
-            raise StatementError(
-                f"${number} is a {type(value).__name__}: pass str, int, float, bytes, bool or None "
-                "(a datetime as text or microseconds, JSON as text or bytes)."
-            )
-    return args

@@ -27,6 +27,9 @@ T = TypeVar("T")
 LANES = 32
 """Lanes of a new log: as many processes can share one subscription."""
 
+BATCH = 50
+"""Events of a settling transaction. Postgres caches 64 subtransactions, so more savepoints would cost."""
+
 HOLD_LIMIT = 10.0
 """Seconds that a transaction may stay open: it holds the fence, and with it every reader, once it has published."""
 
@@ -47,6 +50,7 @@ class PostgresStore:
 
     def __init__(self, url: str, world: World) -> None:
         self.lanes = LANES
+        self.batch = BATCH
         self.several_processes = True
         self.host = socket.gethostname()
         self.hold_limit = HOLD_LIMIT

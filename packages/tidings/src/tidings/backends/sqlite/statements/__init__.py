@@ -9,6 +9,7 @@ from tidings.backends.sqlite.statements.log import LogStatements
 from tidings.backends.sqlite.statements.progress import ProgressStatements
 from tidings.backends.sqlite.statements.ready import ReadyStatements
 from tidings.backends.sqlite.statements.scheduled import ScheduledStatements
+from tidings.errors import StatementError
 from tidings.store import Value
 
 
@@ -31,11 +32,11 @@ class SqliteStatements(LogStatements, ProgressStatements, HeldStatements, ReadyS
 
     async def execute(self, sql: str, args: Sequence[Value]) -> int:
         """Execute the user's statement; return how many rows it changed."""
-        return self._db.run(render(sql), args)
+        return self._db.run(render(sql), _bindable(args))
 
     async def query(self, sql: str, args: Sequence[Value]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Execute the user's query; return column names and rows."""
-        return self._db.described(render(sql), args)
+        return self._db.described(render(sql), _bindable(args))
 
     async def savepoint(self) -> None:
         """Mark a place to return to; places nest."""
@@ -51,3 +52,13 @@ class SqliteStatements(LogStatements, ProgressStatements, HeldStatements, ReadyS
         """Undo what was done since the last savepoint."""
         self._db.run(f"ROLLBACK TO s{self._depth}")
         await self.release()
+
+
+def _bindable(args: Sequence[Value]) -> Sequence[Value]:
+    for number, value in enumerate(args, 1):
+        if value is not None and type(value) not in (str, int, float, bytes, bool):
+            raise StatementError(
+                f"${number} is a {type(value).__name__}, which SQLite has no type for: pass str, int, float, bytes, "
+                "bool or None (a datetime as text or microseconds, JSON as text or bytes)."
+            )
+    return args
