@@ -1,4 +1,4 @@
-"""The use of Transaction handlers: effects, outgoing events and progress in one transaction, fifty events at a time."""
+"""The use of Transaction handlers: effects, outgoing events and progress in one transaction, many events at a time."""
 
 import asyncio
 from collections import deque
@@ -19,9 +19,6 @@ from tidings.publishing.producer import Cause, Producer, StableIds
 from tidings.publishing.transaction import Transaction
 from tidings.store import RETRY, Failure, Held, LaneStep, Record, Statements, Store
 from tidings.world import World
-
-BATCH = 50
-"""Events of a batch. Postgres caches 64 subtransactions, so more savepoints would cost there."""
 
 BATCH_SECONDS = 0.02
 """After so long a batch is closed, that others may have their turn."""
@@ -54,7 +51,7 @@ class Effects:
     def __init__(
         self, subscription: Subscription, pipeline: Pipeline, producer: Producer, store: Store, world: World
     ) -> None:
-        self.batch = BATCH
+        self.batch = store.batch
         self._subscription = subscription
         self._pipeline = pipeline
         self._producer = producer

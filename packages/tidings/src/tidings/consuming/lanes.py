@@ -8,9 +8,6 @@ from tidings.errors import LeaseLostError
 from tidings.points import reach
 from tidings.store import LaneStep, Record, Statements, Store
 
-CAREFUL = 50
-"""Events that a lane runs one by one after its last owner died: one batch, whose event may have killed it."""
-
 LAG_KEPT = 1000
 """Positions that the written progress of a lane without events may lag behind what was looked at."""
 
@@ -87,7 +84,8 @@ class Lanes:
     async def _take(self, statements: Statements, step: LaneStep) -> Lane:
         taken = LaneStep(step.lane, step.step + 1, step.position, self._worker)
         await self.insert(statements, [taken])
-        careful = CAREFUL if step.owner is not None else 0
+        # After its last owner died a lane runs one batch's events one by one: one of them may have killed it.
+        careful = self._store.batch if step.owner is not None else 0
         return Lane(taken.step, taken.position, taken.position, careful)
 
     async def release(self) -> None:
