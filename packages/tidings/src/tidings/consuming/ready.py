@@ -27,6 +27,9 @@ log = logging.getLogger("tidings")
 FILL = 500
 """Events that one turn moves into the ready queue at most."""
 
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+"""Seconds between tries to settle while the store fails: doubled up to the longest."""
+
 
 class Filling:
     """Implements runner.Use: the lane fills the ready queue, one row per key at a time where order is kept."""
@@ -213,7 +216,11 @@ class WorkRunner:
             return False
         reach("ready.claimed")
         self._share = rows[-1].share
-        records = await self._store.reading.records([row.position for row in rows])
+        try:
+            records = await self._store.reading.records([row.position for row in rows])
+        except StoreError:
+            await self._give_back(*rows)
+            raise
         for row in rows:
             self._start(row, records[row.position])
         return len(rows) == free
@@ -292,11 +299,29 @@ class WorkRunner:
             if await statements.unready(row):
                 await statements.hold([held])
 
-        await self._store.run(unit)
+        await self._surely(unit)
         reach("work.failed")
 
-    async def _give_back(self, row: Ready) -> None:
-        await self._store.run(lambda statements: statements.give_back(row, counted=False))
+    async def _give_back(self, *rows: Ready) -> None:
+        async def unit(statements: Statements) -> None:
+            for row in rows:
+                await statements.give_back(row, counted=False)
+
+        await self._surely(unit)
+
+    async def _surely(self, unit: Callable[[Statements], Awaitable[None]]) -> None:
+        """Run a unit even if the store fails for a while: the work would stay with this worker, and nobody run it."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await self._store.run(unit)
+                return
+            except StoreError as error:
+                if not error.retryable or self._stopping:
+                    raise
+                log.warning("%s: the store failed while settling; it is tried again: %s", self.name, error)
+            await asyncio.sleep(pause * self._world.random.uniform(0.5, 1.5))
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def reclaim(self, alive_in: Callable[[Statements], Awaitable[Collection[str]]]) -> None:
         """Let the work of dead workers wait again; its attempt stays counted."""

@@ -181,7 +181,7 @@ class PostgresStore:
                 "A transaction is open here: publish and write through the open one (tx.publish, tx.execute)."
             )
         async with our_errors(), self._open_pool.acquire() as connection:
-            statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence)  # type: ignore[arg-type]
+            statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence, locking=True)  # type: ignore[arg-type]
             limit = asyncio.timeout(self.hold_limit)
             self._holders.add(task)
             try:

@@ -19,10 +19,11 @@ _CONTROLS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT"
 class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements):
     """Implements tidings.store.Statements on a session."""
 
-    def __init__(self, session: Session, lanes: int, fence: Fence) -> None:
+    def __init__(self, session: Session, lanes: int, fence: Fence, *, locking: bool = False) -> None:
         self._db = session
         self._lanes = lanes
         self._fence = fence
+        self._locking = locking
         self._depth = 0
         self._unreleased = ""
         self.touched: set[str] = set()

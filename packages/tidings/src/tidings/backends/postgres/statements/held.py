@@ -57,7 +57,9 @@ class HeldStatements(Speaker):
 
     async def held(self, subscription: str | None, positions: Sequence[int]) -> list[Held]:
         """Return the exceptions at some positions, of one subscription or of all."""
-        sql = f"{_SELECT} WHERE position = ANY ($2::bigint[]) AND ($1::text IS NULL OR subscription = $1)"
+        # Two operators, or an operator and a lane's owner, may be at the same rows: the second waits for the first.
+        lock = "ORDER BY subscription, position FOR UPDATE" if self._locking else "ORDER BY subscription, position"
+        sql = f"{_SELECT} WHERE position = ANY ($2::bigint[]) AND ($1::text IS NULL OR subscription = $1) {lock}"
         return [_held(row) for row in await self._db.rows(sql, subscription, list(positions))]
 
     async def holds_any(self, subscription: str) -> bool:
