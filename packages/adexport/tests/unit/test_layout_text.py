@@ -228,3 +228,18 @@ def test_a_missing_field_names_the_layer() -> None:
         layout(design, 300, 250, {}, _no_assets)
     with pytest.raises(RenderError, match="'soon' is not a number"):
         layout(design, 300, 250, {"price": "soon"}, _no_assets)
+
+
+def test_a_soft_hyphen_shows_only_where_a_line_ends() -> None:
+    whole = _text("Fjordlandschafts\u00adentdeckungs\u00adreise", 300, 100, size=14)
+    assert [line.text for line in whole.lines] == ["Fjordlandschaftsentdeckungsreise"]
+    divided = _text("Fjordlandschafts\u00adentdeckungs\u00adreise", 150, 200, size=16, max_lines=3, balance=False)
+    assert [line.text for line in divided.lines] == ["Fjordlandschafts-", "entdeckungsreise"]
+    assert all(line.width <= 150 for line in divided.lines)
+
+
+def test_japanese_breaks_between_phrases_and_chinese_between_any_two() -> None:
+    japanese = _text("計画は短く、成果は大きく", 150, 200, size=30)
+    assert [line.text for line in japanese.lines] == ["計画は短く、", "成果は大きく"]
+    chinese = _text("手工拉坯陶瓷花瓶", 100, 200, size=30)
+    assert len(chinese.lines) == 3

@@ -7,6 +7,8 @@ end a line. Scripts that need a dictionary (Thai) break between any two grapheme
 
 import unicodedata
 
+SOFT_HYPHEN = "\u00ad"
+"""Where a word may be divided; shown as a hyphen only at the end of a line."""
 _ZWJ = "\u200d"
 _GLUE = "\u00a0\u202f\u2060\ufeff"
 # Characters of category So in the Basic Multilingual Plane that are shown in colour by default
@@ -21,6 +23,7 @@ _NO_START = frozenset(
 _NO_START_ANY = frozenset(",.:;!?)]}»”’%…،؛؟。、！？：；，．")
 # … and these may not end one.
 _NO_END = frozenset("「『（［｛〈《【〔〖([{«“‘¿¡$€£¥₹₩₪")
+_PAUSES = frozenset("、。，．！？・：；」』）")
 _AFTER = frozenset("-‐–—/")
 
 
@@ -82,21 +85,42 @@ def _ideographic(char: str) -> bool:
     )
 
 
+def has_kana(text: str) -> bool:
+    """Whether a text is Japanese rather than Chinese."""
+    return any("\u3041" <= char <= "\u30fa" for char in text)
+
+
+def _one_phrase(left: str, right: str) -> bool:
+    """Whether a Japanese reader would stumble over a break here.
+
+    Endings and particles (hiragana) belong to what stands before them; a compound of one script is one word.
+    """
+    if "\u3041" <= right <= "\u309f":
+        return _ideographic(left) and left not in _PAUSES
+    katakana = "\u30a1" <= left <= "\u30fc" and "\u30a1" <= right <= "\u30fc"
+    return katakana or ("\u4e00" <= left <= "\u9fff" and "\u4e00" <= right <= "\u9fff")
+
+
 def _hangul(char: str) -> bool:
     return "\uac00" <= char <= "\ud7af"
 
 
-def may_break(before: str, after: str) -> bool:
-    """Whether a line may end after grapheme `before` and go on with grapheme `after`."""
+def may_break(before: str, after: str, japanese: bool = False) -> bool:
+    """Whether a line may end after grapheme `before` and go on with grapheme `after`.
+
+    `japanese`: the text has kana, so that its phrases can be told and stay whole.
+    """
     left, right = before[-1], after[0]
     if right.isspace() or left in _GLUE or right in _GLUE:
         return False
-    if left.isspace() or left == "\u200b":
+    if left.isspace() or left in ("\u200b", SOFT_HYPHEN):
         return True
     if right in _NO_START or right in _NO_START_ANY or before[0] in _NO_END:
         return False
     if before[0] in _AFTER:
         return right.isalpha()
     if _hangul(left) and _hangul(right):  # Korean breaks at its spaces
+        return False
+    if japanese and _one_phrase(left, right):
         return False
     return _ideographic(before[0]) or _ideographic(right) or is_emoji(before) or is_emoji(after)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from adexport.rendering import bidi
+from adexport.rendering.graphemes import SOFT_HYPHEN
 from adexport.rendering.scene import GlyphRun, Line, Rect
 from adexport.rendering.shaping import Cluster, Shaped
 
@@ -58,7 +59,7 @@ def wrap(shaped: Shaped, width: float, most: int) -> Wrapped:
     spans, broken = _fill(shaped, width, most)
     truncated = len(spans) > most
     spans = spans[:most]
-    widths = [_width(shaped.clusters[start:end]) for start, end in spans]
+    widths = [_width(shaped, start, end) for start, end in spans]
     if truncated:
         start = spans[-1][0]
         end, used = _fit_ellipsis(shaped, start, width)
@@ -99,7 +100,7 @@ def _fill(shaped: Shaped, width: float, most: int) -> tuple[list[tuple[int, int]
                 cuts = _cut(shaped.clusters, segment.start, segment.end, limit)
                 spans += pairwise(cuts)
                 start, _ = spans.pop()
-                used, broken = _width(shaped.clusters[start : segment.end]) - segment.width, True
+                used, broken = _width(shaped, start, segment.end) - segment.width, True
         used += segment.width + segment.space
         if segment.hard:
             spans.append((start, segment.end))
@@ -122,12 +123,13 @@ def _cut(clusters: tuple[Cluster, ...], start: int, end: int, limit: float) -> l
     return [*cuts, end]
 
 
-def _width(clusters: tuple[Cluster, ...]) -> float:
-    """Advance of a line without its trailing white space."""
-    end = len(clusters)
-    while end and clusters[end - 1].blank:
+def _width(shaped: Shaped, start: int, end: int) -> float:
+    """Advance of a line without its trailing white space, with the hyphen that a soft one becomes."""
+    while end > start and shaped.clusters[end - 1].blank:
         end -= 1
-    return sum(cluster.advance for cluster in clusters[:end])
+    width = sum(cluster.advance for cluster in shaped.clusters[start:end])
+    divided = end > start and shaped.clusters[end - 1].text == SOFT_HYPHEN
+    return width + shaped.hyphen.advance if divided else width
 
 
 def _fit_ellipsis(shaped: Shaped, start: int, width: float) -> tuple[int, float]:
@@ -139,7 +141,7 @@ def _fit_ellipsis(shaped: Shaped, start: int, width: float) -> tuple[int, float]
             break
         used += shaped.clusters[end].advance
         end += 1
-    while end > start and (shaped.clusters[end - 1].blank or shaped.clusters[end - 1].text in ",.;:-–—、。，،"):
+    while end > start and (shaped.clusters[end - 1].blank or shaped.clusters[end - 1].text in ",.;:-–—、。，،\u00ad"):
         end -= 1
         used -= shaped.clusters[end].advance
     return end, used + shaped.ellipsis.advance
@@ -154,10 +156,12 @@ def lines_of(shaped: Shaped, wrapped: Wrapped, block: Block, size: float, rect: 
             clusters.pop()
         if wrapped.truncated and at == len(wrapped.spans) - 1:
             clusters.append(shaped.ellipsis)
+        elif clusters and clusters[-1].text == SOFT_HYPHEN:
+            clusters[-1] = shaped.hyphen
         free = rect.width - width * size
         x = rect.x + {"start": 0.0, "center": free / 2, "end": free}[align]
         baseline = rect.y + (block.ascent + at * block.pitch) * size
-        text = "".join(cluster.text for cluster in clusters)
+        text = "".join(cluster.text for cluster in clusters if cluster.text != SOFT_HYPHEN)
         lines.append(Line(x, baseline, width * size, text, _glyph_runs(clusters, size)))
     return tuple(lines)
 

@@ -5,12 +5,13 @@ serves every font size; wrapping and auto-fit are then plain arithmetic on it.
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
 import uharfbuzz as hb
 
 from adexport.rendering import bidi
 from adexport.rendering.fonts import EMOJI, Face, fallback_chain
-from adexport.rendering.graphemes import graphemes, is_emoji, may_break
+from adexport.rendering.graphemes import SOFT_HYPHEN, graphemes, has_kana, is_emoji, may_break
 
 # More than any ad shows; what is beyond is cut with an ellipsis, so that a feed's essay costs no time.
 _LONGEST = 1200
@@ -42,7 +43,10 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """Clusters start to end that stay on one line; `space` is the trailing white space's width in em."""
+    """Clusters start to end that stay on one line; `space` is the trailing white space's width in em.
+
+    A segment that ends in a soft hyphen counts the hyphen in `width` and takes it back in `space`.
+    """
 
     start: int
     end: int
@@ -58,6 +62,7 @@ class Shaped:
     clusters: tuple[Cluster, ...]
     segments: tuple[Segment, ...]
     ellipsis: Cluster
+    hyphen: Cluster
     base: int
     ascent: float
     descent: float
@@ -70,16 +75,16 @@ def shape(text: str, family: str, weight: int, italic: bool = False, tracking: f
     text = _clean(text)
     chain = fallback_chain(family, weight, italic)
     base, levels = bidi.levels(text)
-    clusters = _mark_breaks(
-        [cluster for run in _runs(text, levels, chain) for cluster in _shape_run(*run, tracking=tracking)]
-    )
-    ellipsis = _shape_run(ELLIPSIS, chain[0], base, tracking=0.0)[0]
+    shaped = [cluster for run in _runs(text, levels, chain) for cluster in _shape_run(*run, tracking=tracking)]
+    clusters = _mark_breaks(shaped, has_kana(text))
+    ellipsis, hyphen = (_shape_run(mark, chain[0], base, tracking=0.0)[0] for mark in (ELLIPSIS, "-"))
     cap_height = chain[0].cap_height
     tops, bottoms = zip(*(_ink(cluster) for cluster in clusters), strict=True) if clusters else ((0.0,), (0.0,))
     return Shaped(
         clusters=tuple(clusters),
-        segments=tuple(_segments(clusters)),
+        segments=tuple(_segments(clusters, hyphen.advance)),
         ellipsis=ellipsis,
+        hyphen=hyphen,
         base=base,
         ascent=max(cap_height, *tops),
         descent=max(_DESCENT, *bottoms),
@@ -145,15 +150,15 @@ def _shape_run(text: str, face: Face, level: int, *, tracking: float) -> list[Cl
     ]
 
 
-def _mark_breaks(clusters: list[Cluster]) -> list[Cluster]:
+def _mark_breaks(clusters: list[Cluster], japanese: bool) -> list[Cluster]:
     marked: list[Cluster] = []
     for cluster, after in zip(clusters, [*clusters[1:], None], strict=True):
-        can = after is not None and may_break(graphemes(cluster.text)[-1], graphemes(after.text)[0])
+        can = after is not None and may_break(graphemes(cluster.text)[-1], graphemes(after.text)[0], japanese)
         marked.append(Cluster(cluster.text, cluster.face, cluster.level, cluster.advance, cluster.glyphs, can))
     return marked
 
 
-def _segments(clusters: list[Cluster]) -> list[Segment]:
+def _segments(clusters: list[Cluster], hyphen: float) -> list[Segment]:
     segments: list[Segment] = []
     start = 0
     for at, cluster in enumerate(clusters):
@@ -161,11 +166,9 @@ def _segments(clusters: list[Cluster]) -> list[Segment]:
         if hard or cluster.break_after or at == len(clusters) - 1:
             inside = clusters[start : at + 1]
             width = sum(each.advance for each in inside)
-            space = 0.0
-            for each in reversed(inside):
-                if not each.blank:
-                    break
-                space += each.advance
+            space = sum(each.advance for each in takewhile(lambda each: each.blank, reversed(inside)))
+            if cluster.text == SOFT_HYPHEN:  # shown only where a line ends, so room is kept but not used up
+                space = -hyphen
             segments.append(Segment(start, at + 1, width - space, space, hard))
             start = at + 1
     return segments
