@@ -125,10 +125,15 @@ class ProgressStatements(Speaker):
 
     async def floors(self) -> dict[str, int]:
         """Return for each subscription the position up to which it needs no event but those of its dead letters."""
+        # What is written of a lane without matching events may lag: the first event that is pending counts.
         rows = self._db.rows(
-            "SELECT s.name, min("
-            "(SELECT min(newest) FROM (SELECT max(position) AS newest FROM tidings_progress "
-            "  WHERE subscription = s.name GROUP BY lane)),"
+            "WITH newest AS (SELECT subscription, lane, max(step), position FROM tidings_progress "
+            "GROUP BY subscription, lane) SELECT s.name, min("
+            "ifnull((SELECT l.position - 1 FROM tidings_log l CROSS JOIN newest n "
+            "  WHERE n.subscription = s.name AND n.lane = l.lane AND l.position > n.position "
+            "  AND l.position > (SELECT min(position) FROM newest WHERE subscription = s.name) "
+            "  AND (s.kind = 'relay' OR l.type IN (SELECT value FROM json_each(s.types))) "
+            "  ORDER BY l.position LIMIT 1), (SELECT ifnull(max(position), 0) FROM tidings_log)),"
             "ifnull((SELECT min(position) - 1 FROM tidings_ready WHERE subscription = s.name), 9223372036854775807),"
             "ifnull((SELECT min(position) - 1 FROM tidings_held WHERE subscription = s.name "
             "  AND state IN ('retry', 'behind')), 9223372036854775807)"
