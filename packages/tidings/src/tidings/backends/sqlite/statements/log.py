@@ -40,16 +40,18 @@ class LogStatements(Speaker):
 
     async def read(self, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int) -> Page:
         """Read the events of some types (None: of every type) and lanes after a position, in order of position."""
-        last = min(await self.head(), after + WINDOW)
-        if last <= after:
-            return Page([], after)
         in_lanes = "" if len(lanes) == self._lanes else f" AND lane IN ({', '.join(map(str, lanes))})"
         of_types = "" if types is None else f" AND type IN ({marks(len(types), 4)})"
-        rows = self._db.rows(
-            f"{_RECORD} WHERE position > ?1 AND position <= ?2{of_types}{in_lanes} ORDER BY position LIMIT ?3",
-            (after, last, limit, *(types or ())),
-        )
-        return Page([record(row) for row in rows], rows[-1][0] if len(rows) == limit else last)
+        sql = f"{_RECORD} WHERE position > ?1 AND position <= ?2{of_types}{in_lanes} ORDER BY position LIMIT ?3"
+        last = after + WINDOW
+        rows = self._db.rows(sql, (after, last, limit, *(types or ())))
+        if not rows:
+            # Only below a head read beforehand does finding nothing mean that there is nothing.
+            last = min(await self.head(), last)
+            if last <= after:
+                return Page([], after)
+            rows = self._db.rows(sql, (after, last, limit, *(types or ())))
+        return Page([record(row) for row in rows], rows[-1][0] if rows else last)
 
     async def records(self, positions: Sequence[int]) -> dict[int, Record]:
         """Return the events at some positions."""

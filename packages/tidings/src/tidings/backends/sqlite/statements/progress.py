@@ -1,6 +1,7 @@
 """Statements on subscriptions, workers and the progress chain."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -13,6 +14,19 @@ _OWNED_BY_SUBSCRIPTION = ("tidings_progress", "tidings_ready", "tidings_held")
 
 STEPS_KEPT = 64
 """Old steps of a lane are deleted in chunks of this size."""
+
+_FORGET_STEPS = "DELETE FROM tidings_progress WHERE subscription = ?1 AND lane = ?2 AND step < ?3"
+
+
+@lru_cache
+def _advance(steps: int) -> str:
+    """Return the statement that inserts so many steps, at half the time of as many statements."""
+    values = ", ".join(f"({marks(4, 2 + 4 * number)})" for number in range(steps))
+    return (
+        "INSERT INTO tidings_progress (subscription, lane, step, position, owner) "
+        f"SELECT ?1, column1, column2, column3, column4 FROM (VALUES {values}) WHERE column2 - 1 = "
+        "(SELECT max(step) FROM tidings_progress WHERE subscription = ?1 AND lane = column1)"
+    )
 
 
 class ProgressStatements(Speaker):
@@ -104,24 +118,17 @@ class ProgressStatements(Speaker):
 
     async def advance(self, subscription: str, steps: Sequence[LaneStep]) -> bool:
         """Insert the lanes' next steps; False if one has another owner: then nothing of this may commit."""
+        if not steps:
+            return True
+        values = [value for step in steps for value in (step.lane, step.step, step.position, step.owner)]
+        inserted = self._db.run(_advance(len(steps)), (subscription, *values))
         self.touched.add(PROGRESS_CHANGED)
-        inserted = [self._advance(subscription, step) for step in steps]
-        return all(inserted)
-
-    def _advance(self, subscription: str, step: LaneStep) -> bool:
-        inserted = self._db.run(
-            "INSERT INTO tidings_progress (subscription, lane, step, position, owner) SELECT ?1, ?2, ?3, ?4, ?5 "
-            "WHERE (SELECT max(step) FROM tidings_progress WHERE subscription = ?1 AND lane = ?2) = ?3 - 1",
-            (subscription, step.lane, step.step, step.position, step.owner),
-        )
-        if step.owner is None:
+        if any(step.owner is None for step in steps):
             self.touched.add(SUBSCRIPTION_CHANGED)  # a lane is free
-        if inserted and step.step % STEPS_KEPT == 0:
-            self._db.run(
-                "DELETE FROM tidings_progress WHERE subscription = ?1 AND lane = ?2 AND step < ?3",
-                (subscription, step.lane, step.step),
-            )
-        return bool(inserted)
+        for step in steps:
+            if step.step % STEPS_KEPT == 0:
+                self._db.run(_FORGET_STEPS, (subscription, step.lane, step.step))
+        return inserted == len(steps)
 
     async def floors(self) -> dict[str, int]:
         """Return for each subscription the position up to which it needs no event but those of its dead letters."""
