@@ -7,7 +7,7 @@ import pytest
 
 from adexport.queries import MAX_PAGE, Cell, CellGroup, Day, ExportSummary, Queries
 from adexport.web.charts import HEIGHT, WIDTH, bars
-from adexport.web.export_view import artworks, load_groups, pace, proportion
+from adexport.web.export_view import artworks, load_groups, pace, percent, proportion
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -82,6 +82,11 @@ def test_the_pace_says_what_is_known() -> None:
     done = export("done", done=100, bytes=4_100_000, finished_at=NOW + timedelta(seconds=1.8))
     assert pace(done, NOW) == "4.1 MB, ready in 12 s"
     assert pace(export("cancelled", finished_at=NOW), NOW) == "0 B, stopped after 10 s"
+
+
+def test_a_hundred_percent_is_all_of_it() -> None:
+    assert percent(export(done=98, failed=1)) == 99
+    assert percent(export(done=98, failed=2)) == 100
 
 
 def test_the_busiest_day_is_as_high_as_the_chart() -> None:

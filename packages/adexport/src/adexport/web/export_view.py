@@ -74,6 +74,11 @@ def proportion(width: int, height: int) -> str:
     return "tall" if height >= 1.6 * width else "plain"
 
 
+def percent(export: ExportSummary) -> int:
+    """How much of an export is finished, well or not; 100 only when all of it is."""
+    return 100 * (export.done + export.failed) // max(export.total, 1)
+
+
 def pace(export: ExportSummary, now: datetime) -> str:
     """Say how fast an export goes and how long it will take, or how long it took."""
     if export.over:

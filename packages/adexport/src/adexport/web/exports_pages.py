@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from adexport.queries import STATES, ExportSummary, Queries
 from adexport.web.charts import bars
-from adexport.web.export_view import Grouping, load_groups, pace
+from adexport.web.export_view import Grouping, load_groups, pace, percent
 from adexport.web.view import View
 
 FAILURES_SHOWN = 100
@@ -76,7 +76,7 @@ class ExportsPages:
             request,
             "export.html",
             data,
-            title=export.title,
+            title=export.title if export.over else f"{percent(export)} % of {export.title}",
             page="export",
             group=grouping,
             only=only,

@@ -60,6 +60,7 @@ if (!over()) {
   const state = (word) => {
     live.hidden = over();
     live.textContent = word;
+    live.classList.toggle("lost", word === "reconnecting");
   };
   follow(timeline.dataset.stream, Number(timeline.dataset.last), (sequence, entry) => {
     add(sequence, entry);

@@ -32,6 +32,7 @@ export async function refresh() {
   if (!response.ok) throw new Error(`the page answered ${response.status}`);
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   const focused = document.activeElement?.closest("[href]")?.getAttribute("href");
+  document.title = fresh.title;
   for (const region of fresh.querySelectorAll("[data-live]")) {
     const old = document.getElementById(region.id);
     if (old) patch(old, region);

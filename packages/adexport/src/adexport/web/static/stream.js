@@ -45,7 +45,7 @@ const shown = () => new Promise((resolve) => {
 });
 
 // Calls onEvent once for each event after `last`, through cut connections, until it returns true. Only a visible page
-// holds a connection. onState hears "live", "waiting" or "in turns".
+// holds a connection. onState hears "live", "in turns" or "reconnecting".
 export async function follow(url, last, onEvent, onState) {
   let over = false;
   let pause = 500;
@@ -99,7 +99,7 @@ export async function follow(url, last, onEvent, onState) {
       await rest(over ? 0 : pause);
     } catch (error) {
       if (error.name !== "AbortError") failures += 1;
-      if (failures > 1) onState("waiting");
+      if (failures > 1) onState("reconnecting");
       await rest(Math.min(pause * 2 ** failures, 10000));
     }
   }

@@ -1,0 +1,89 @@
+"""What holds on every page: axe, phone width, keyboard, theme, twins, links, other sites."""
+
+import html
+import re
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+pytestmark = pytest.mark.browser
+ROOT_PATH = "/ads"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_page(browser: Browser, site: str, done: str, failed: str, scheme: str) -> None:
+    context = browser.new_context(color_scheme=scheme, reduced_motion="reduce")
+    page = context.new_page()
+    exports = ("exports", "exports?q=nothing", f"exports/{done}", f"exports/{failed}")
+    for path in ("designs", "exports/new", *exports, "no"):
+        page.goto(f"{site}/{path}")
+        expect(page.locator("#stage canvas, main:not(:has(#stage))")).to_be_visible()
+        report = Axe().run(page)
+        assert report.violations_count == 0, (path, report.generate_report())
+    context.close()
+
+
+def test_a_phone_scrolls_in_one_direction_only(browser: Browser, site: str, done: str, failed: str) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740})
+    page = context.new_page()
+    for path in ("designs", "exports/new", "exports", f"exports/{done}?group=row", f"exports/{failed}", "no"):
+        page.goto(f"{site}/{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+    context.close()
+
+
+def test_the_keyboard_reaches_everything(page: Page, site: str, done: str, failed: str) -> None:
+    page.goto(f"{site}/exports")
+    page.keyboard.press("?")
+    expect(page.get_by_role("heading", name="Keyboard")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    second = page.locator("[data-row] [data-open]").nth(1)
+    expect(second).to_be_focused()
+    page.keyboard.press("k")
+    expect(page.locator("[data-row] [data-open]").first).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.type("jk?n")
+    expect(page.get_by_role("searchbox")).to_have_value("jk?n")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="No export fits")).to_be_visible()
+    page.goto(f"{site}/exports")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.locator("#progress")).to_be_visible()
+    page.keyboard.press("n")
+    expect(page.get_by_role("heading", name="New export")).to_be_visible()
+
+
+def test_the_theme_is_kept(page: Page, site: str) -> None:
+    page.goto(f"{site}/designs")
+    page.get_by_role("button", name="Light or dark").click()
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.goto(f"{site}/exports")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+def test_every_page_has_a_twin_and_every_link_leads_somewhere(site: str, done: str) -> None:
+    with httpx.Client(base_url=site, follow_redirects=True, timeout=30) as client:
+        for path in ("/designs", "/exports/new", "/exports?state=done", f"/exports/{done}?group=row"):
+            for prefix in ("", ROOT_PATH):
+                answer = client.get(prefix + path)
+                links = re.findall(r'(?:href|src)="([^"#]+)"', answer.text)
+                assert [link for link in links if re.match(r"/|\w+:", link)] == [], "a link is not relative"
+                broken = {link for link in links if client.get(answer.url.join(html.unescape(link))).status_code >= 400}
+                assert broken == set()
+            twin = client.get(re.sub(r"(\?|$)", r".json\1", path, count=1))
+            assert twin.headers["content-type"] == "application/json"
+            assert twin.json()
+
+
+def test_another_site_cannot_post_a_form(site: str, done: str) -> None:
+    headers = {"Origin": "https://elsewhere.example", "Accept": "text/html"}
+    answer = httpx.post(f"{site}/exports/{done}/retry", headers=headers)
+    assert answer.status_code == 403
+    assert "came from another site" in answer.text

@@ -1,0 +1,92 @@
+"""Live progress in a real Chromium: cut streams resume, many open pages all follow."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, expect
+
+Ask = Callable[..., str]
+Rows = list[dict[str, str]]
+pytestmark = pytest.mark.browser
+READY = 30_000
+
+
+class Cutter:
+    """Passes connections on to the site, and cuts them when told."""
+
+    def __init__(self, target: str) -> None:
+        host, port = target.removeprefix("http://").split(":")
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._target)
+            self._open += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    def cut(self) -> None:
+        """Break every connection, in the middle of whatever it carries."""
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self._open.clear()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+
+def test_a_cut_stream_resumes_and_shows_each_step_once(browser: Browser, site: str, ask: Ask, many_rows: Rows) -> None:
+    cutter, context = Cutter(site), browser.new_context()
+    page = context.new_page()
+    resumed: list[int] = []
+    page.on("request", lambda request: resumed.append(int(request.headers.get("last-event-id", "-1")))
+            if request.url.endswith("/events") else None)  # fmt: skip
+    export_id = ask(many_rows[:36], ("300x250", "728x90", "160x600", "300x600"), formats=["png"], max_bytes=300_001)
+    page.goto(f"{cutter.address}/exports/{export_id}")
+    for count in (3, 8):
+        expect(page.locator("#timeline li").nth(count)).to_be_visible(timeout=READY)
+        cutter.cut()
+    expect(page.locator("#timeline li[data-kind=completed]")).to_be_visible(timeout=READY)
+    expect(page.locator("#head .chip")).to_have_text("done")
+    shown = [int(str(entry.get_attribute("data-sequence"))) for entry in page.locator("#timeline li").all()]
+    told = httpx.get(f"{site}/v1/exports/{export_id}/timeline").json()
+    assert shown[::-1] == [entry["sequence"] for entry in told]
+    assert len(resumed) >= 3
+    assert resumed == sorted(resumed)
+    assert resumed[-1] > resumed[0]
+    context.close()
+    cutter.close()
+
+
+def test_many_open_pages_all_load_and_all_follow(context: BrowserContext, site: str, ask: Ask, many_rows: Rows) -> None:
+    """A browser has six connections for a host; eight pages that each held one would leave none for the seventh."""
+    export_id = ask(many_rows[:24], ("300x250", "300x600", "728x90"), formats=["png", "webp"], max_bytes=300_002)
+    pages = [context.new_page() for _ in range(8)]
+    for page in pages:
+        page.goto(f"{site}/exports/{export_id}", timeout=10_000)
+    for page in pages:
+        expect(page.locator("#timeline li[data-kind=completed]")).to_be_visible(timeout=READY)
