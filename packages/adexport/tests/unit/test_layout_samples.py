@@ -5,9 +5,11 @@ import io
 from functools import cache
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adexport.designs import bundled_asset, load_samples
-from adexport.rendering import Layout, layout
+from adexport.rendering import Layout, draw, layout
 from adexport.rendering.scene import ImageItem, ShapeItem, TextItem
 
 _SAMPLES = load_samples()
@@ -21,6 +23,7 @@ _SIZES = [(int(width), int(height)) for width, _, height in (name.partition("x")
 # Rows with far more words than an ad has: an ellipsis is right there. A 120x60 has room for a few words only.
 _ESSAYS = {"NH-106", "T-5", "F-5", "A-5"}
 _TINY = (120, 60)
+_ODD = "aא مด한漢カの。-\u00ad\u200d\ufe0f\U0001f468\U0001f3fd\U0001f1ef\n (\u202e\u2067\u0301"
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -102,3 +105,37 @@ def test_a_right_to_left_row_is_the_mirror_of_a_left_to_right_one() -> None:
     turned = layout(design, 300, 250, row | {"product": "מנורה"}, bundled_asset)
     (photo,), (other,) = plain.of("photo"), turned.of("photo")
     assert other.box.x == pytest.approx(300 - photo.box.right)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(list(_SAMPLES)),
+    st.sampled_from([(300, 250), (320, 50), (160, 600), (120, 60)]),
+    st.text(max_size=80),
+    st.text(
+        alphabet="aא مด한漢カの。-\u00ad\u200d\ufe0f\U0001f468\U0001f3fd\U0001f1ef\n (\u202e\u2067\u0301", max_size=60
+    ),
+)
+def test_no_row_can_break_a_layout(name: str, size: tuple[int, int], wild: str, mixed: str) -> None:
+    texts = {field: (wild if index % 2 else mixed) for index, field in enumerate(_rows(name)[0])}
+    plain = {"image": "asset:lamp", "price": "5", "accent": "", "paper": "", "highlight": ""}
+    fields = texts | {field: value for field, value in plain.items() if field in texts}
+    if name == "app-launch":
+        fields.pop("from", None)
+    result = layout(_SAMPLES[name].design, *size, fields, bundled_asset)
+    assert draw(result, bundled_asset).opaque
+    for text in result.texts():
+        assert all(line.width <= result.width + 1 for line in text.lines)
+
+
+def test_an_essay_in_every_field_ends_in_ellipses() -> None:
+    design = _SAMPLES["app-launch"].design
+    essay = " ".join(f"word{number}" for number in range(2000))
+    result = layout(
+        design,
+        300,
+        250,
+        dict.fromkeys(design.fields(), essay) | dict.fromkeys(("from", "via", "to"), ""),
+        bundled_asset,
+    )
+    assert any(text.truncated for text in result.texts())

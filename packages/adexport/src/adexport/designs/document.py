@@ -93,7 +93,7 @@ class Layer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_f
     box: Box = Box()
     bleed: bool = False
     grow: Annotated[float, Meta(ge=0, le=1000)] = 0.0
-    drop: Annotated[int, Meta(ge=0, le=100)] = 0
+    drop: Annotated[int, Meta(ge=0, le=9)] = 0
     show_if: str | None = None
     opacity: Share = 1.0
     rotate: Annotated[float, Meta(ge=-360, le=360)] = 0.0

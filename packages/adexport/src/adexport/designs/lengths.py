@@ -1,7 +1,7 @@
 """Lengths of a design: `12`, `"12px"`, `"50%"`, `"8vmin"`, and sums such as `"100% - 2vmin"`."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 _TERM = re.compile(r"\s*([+-]?)\s*(\d+(?:\.\d+)?)\s*(px|%|vmin|vmax|vw|vh)?\s*")
@@ -14,16 +14,19 @@ class Canvas:
 
     width: float
     height: float
+    units: dict[str, float] = field(init=False, repr=False, compare=False)
+    """Pixels of each unit that refers to the canvas; worked out once, because a layout asks a thousand times."""
+
+    def __post_init__(self) -> None:
+        """Work the units out."""
+        shorter, longer = min(self.width, self.height) / 100, max(self.width, self.height) / 100
+        units = {"px": 1.0, "vmin": shorter, "vmax": longer, "vw": self.width / 100, "vh": self.height / 100}
+        object.__setattr__(self, "units", units)
 
     @property
     def vmin(self) -> float:
         """One hundredth of the shorter side, in pixels."""
-        return min(self.width, self.height) / 100
-
-    @property
-    def vmax(self) -> float:
-        """One hundredth of the longer side, in pixels."""
-        return max(self.width, self.height) / 100
+        return self.units["vmin"]
 
 
 class Length:
@@ -40,15 +43,10 @@ class Length:
 
     def pixels(self, extent: float, canvas: Canvas) -> float:
         """Resolve to pixels. `extent` is the parent's width or height in pixels, what `%` refers to."""
-        unit = {
-            "px": 1.0,
-            "%": extent / 100,
-            "vmin": canvas.vmin,
-            "vmax": canvas.vmax,
-            "vw": canvas.width / 100,
-            "vh": canvas.height / 100,
-        }
-        return sum(amount * unit[name] for amount, name in self.terms)
+        total = 0.0
+        for amount, unit in self.terms:
+            total += amount * (extent / 100 if unit == "%" else canvas.units[unit])
+        return total
 
 
 def parse_length(value: object) -> Length:

@@ -80,7 +80,7 @@ def parse_design(data: bytes | dict[str, Any]) -> Design:
     )
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def variation_for(design: Design, width: int, height: int) -> Variation:
     """The design as it stands on a canvas of this size in pixels. Raises DesignError."""
     return _variation(design.document, [o.when.holds(width, height) for o in design.document.overrides], "$")

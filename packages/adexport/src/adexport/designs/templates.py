@@ -60,7 +60,7 @@ class Template:
         return [part.field for part in self.parts if isinstance(part, Placeholder)]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def parse_template(source: str) -> Template:
     """Compile a text with placeholders. Raises ValueError that says what is wrong and what is allowed."""
     parts: list[str | Placeholder] = []

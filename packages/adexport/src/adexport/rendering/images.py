@@ -9,6 +9,7 @@ import io
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -21,31 +22,36 @@ Assets = Callable[[str], bytes]
 MOST_PIXELS = 40_000_000
 _MOST = f"{MOST_PIXELS // 10**6} megapixels are read; make it smaller and upload it anew"
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-_CACHE_BYTES = 96_000_000
+_CACHE_BYTES = 64_000_000
 
 
 class ImageCache:
-    """Pictures by key, the least recently used leaving first, bounded in bytes."""
+    """Pictures by key, the least recently used leaving first, bounded in bytes; threads may share it."""
 
     def __init__(self, most_bytes: int) -> None:
         """Hold at most `most_bytes` of pixels, and always the newest picture."""
-        self.most_bytes = most_bytes
-        self.used = 0
-        self.entries: OrderedDict[Hashable, skia.Image] = OrderedDict()
+        self._most_bytes = most_bytes
+        self._used = 0
+        self._entries: OrderedDict[Hashable, skia.Image] = OrderedDict()
+        self._lock = Lock()
 
     def get(self, key: Hashable) -> skia.Image | None:
         """The picture kept under a key, or None."""
-        if key in self.entries:
-            self.entries.move_to_end(key)
-        return self.entries.get(key)
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+            return self._entries.get(key)
 
     def put(self, key: Hashable, image: skia.Image) -> None:
-        """Keep a picture under a key that is not in use."""
-        self.entries[key] = image
-        self.used += image.width() * image.height() * 4
-        while self.used > self.most_bytes and len(self.entries) > 1:
-            _, old = self.entries.popitem(last=False)
-            self.used -= old.width() * old.height() * 4
+        """Keep a picture; one that came first under the same key stays."""
+        with self._lock:
+            if key in self._entries:
+                return
+            self._entries[key] = image
+            self._used += image.width() * image.height() * 4
+            while self._used > self._most_bytes and len(self._entries) > 1:
+                _, old = self._entries.popitem(last=False)
+                self._used -= old.width() * old.height() * 4
 
 
 _scaled = ImageCache(_CACHE_BYTES)

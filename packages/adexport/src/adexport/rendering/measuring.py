@@ -55,6 +55,16 @@ class Piece:
     source: str = ""
     ratio: float | None = None
     children: list["Piece"] = field(default_factory=list)
+    wraps: dict[tuple[float, int], Wrapped] = field(default_factory=dict)
+    """The text's lines by width in em and most lines: a stack asks for the same ones again while it is fitted."""
+
+    def wrapped(self, width: float, most: int) -> Wrapped:
+        """The piece's text in at most `most` lines of `width` em."""
+        assert self.shaped is not None
+        key = width, most
+        if key not in self.wraps:
+            self.wraps[key] = wrap(self.shaped, width, most)
+        return self.wraps[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +89,9 @@ def prepare(layer: AnyLayer, fields: Mapping[str, str]) -> Piece | None:
         return None
     try:
         if isinstance(layer, TypeStyle):
-            text = layer.text.fill(fields)
-            if not text.strip():
-                return None
-            return Piece(layer, shaped=shape(text, layer.font, layer.weight, layer.italic, layer.letter_spacing))
+            style = layer.font, layer.weight, layer.italic, layer.letter_spacing
+            shaped = shape(layer.text.fill(fields), *style)
+            return Piece(layer, shaped=shaped) if any(not cluster.blank for cluster in shaped.clusters) else None
         if isinstance(layer, Image):
             source = layer.source.fill(fields).strip()
             return Piece(layer, source=source) if source else None
@@ -156,7 +165,7 @@ def fit_text(piece: Piece, layer: Text, width: float, setting: Setting, squeeze:
     assert piece.shaped is not None
     size = font_size(layer, setting, squeeze.scale)
     most = min(layer.max_lines, squeeze.most_lines)
-    return Fitted(size, block_of(piece.shaped, layer.line_height), wrap(piece.shaped, width / size, most))
+    return Fitted(size, block_of(piece.shaped, layer.line_height), piece.wrapped(width / size, most))
 
 
 def balanced(piece: Piece, layer: Text, fitted: Fitted, width: float) -> Fitted:
@@ -177,7 +186,7 @@ def _measure_text(piece: Piece, layer: Text, room: Extent, setting: Setting, squ
 def _measure_button(piece: Piece, layer: Button, room: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
     assert piece.shaped is not None
     size = font_size(layer, setting, squeeze.scale)
-    label = wrap(piece.shaped, 1e9, 1)
+    label = piece.wrapped(1e9, 1)
     natural = (label.width + 2 * layer.pad_x) * size
     width = room.width if layer.box.width is not None else natural
     shaped = piece.shaped
@@ -268,18 +277,18 @@ def _freed(layer: AnyLayer, column: bool) -> AnyLayer:
     return msgspec.structs.replace(layer, box=box)
 
 
-def droppable(piece: Piece, squeeze: Squeeze) -> str | None:
-    """The shown layer with the highest `drop` number in the stack; None when all of them must stay."""
-    found: list[tuple[int, str]] = []
+def droppable(piece: Piece, squeeze: Squeeze) -> frozenset[str]:
+    """The shown layers with the highest `drop` number in the stack; empty when all must stay."""
+    found: dict[int, set[str]] = {}
 
     def look(inside: Piece) -> None:
         for child in shown(inside, squeeze):
             if child.layer.drop:
-                found.append((child.layer.drop, child.layer.id))
+                found.setdefault(child.layer.drop, set()).add(child.layer.id)
             look(child)
 
     look(piece)
-    return max(found)[1] if found else None
+    return frozenset(found[max(found)]) if found else frozenset()
 
 
 # A text at nine tenths of its size is read as the same size.
@@ -293,16 +302,20 @@ def squeeze_to_fit(piece: Piece, room: Extent, setting: Setting) -> Squeeze:
     First the texts shrink together, then layers are left out one by one; where even that leaves a word cut or
     a text unfinished, an ellipsis ends it and everything that still has room is kept.
     """
+    if not isinstance(piece.layer, TypeStyle | Group) or (
+        isinstance(piece.layer, Group) and piece.layer.layout == "free"
+    ):
+        return Squeeze()  # figures take any size, and what is in a free group is squeezed by itself
     piece = replace(piece, layer=msgspec.structs.replace(piece.layer, box=Box()))
     stages = [Squeeze()]
     while True:
         fitting = _largest_scale(piece, room, setting, stages[-1])
         if fitting is not None:
             return _readmitted(piece, room, setting, fitting, stages)
-        name = droppable(piece, stages[-1])
-        if name is None:
+        leaving = droppable(piece, stages[-1])
+        if not leaving:
             break
-        stages.append(Squeeze(dropped=stages[-1].dropped | {name}))
+        stages.append(Squeeze(dropped=stages[-1].dropped | leaving))
     tried = [replace(stage, scale=_SCALES[-1], whole=False) for stage in stages]
     tried += [replace(tried[-1], most_lines=most) for most in (5, 4, 3, 2, 1)]
     tried += [replace(each, fair=False) for each in tried]
@@ -312,8 +325,8 @@ def squeeze_to_fit(piece: Piece, room: Extent, setting: Setting) -> Squeeze:
 def _readmitted(piece: Piece, room: Extent, setting: Setting, fitting: Squeeze, stages: list[Squeeze]) -> Squeeze:
     """Take layers back in that were left out before the one that was in the way, if texts stay about as large."""
     for before, after in reversed(list(pairwise(stages))):
-        (name,) = after.dropped - before.dropped
-        trial = _largest_scale(piece, room, setting, Squeeze(dropped=fitting.dropped - {name}))
+        back = after.dropped - before.dropped
+        trial = _largest_scale(piece, room, setting, Squeeze(dropped=fitting.dropped - back))
         if trial is not None and trial.scale >= fitting.scale * _SAME_SIZE:
             fitting = trial
     return fitting

@@ -5,7 +5,7 @@ serves every font size; wrapping and auto-fit are then plain arithmetic on it.
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 
 import uharfbuzz as hb
 
@@ -69,7 +69,7 @@ class Shaped:
     cap_height: float
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=256)
 def shape(text: str, family: str, weight: int, italic: bool = False, tracking: float = 0.0) -> Shaped:
     """Shape a paragraph; `tracking` is letter spacing in em."""
     text = _clean(text)
@@ -152,7 +152,7 @@ def _shape_run(text: str, face: Face, level: int, *, tracking: float) -> list[Cl
 
 def _mark_breaks(clusters: list[Cluster], japanese: bool) -> list[Cluster]:
     marked: list[Cluster] = []
-    for cluster, after in zip(clusters, [*clusters[1:], None], strict=True):
+    for cluster, after in zip_longest(clusters, clusters[1:]):
         can = after is not None and may_break(graphemes(cluster.text)[-1], graphemes(after.text)[0], japanese)
         marked.append(Cluster(cluster.text, cluster.face, cluster.level, cluster.advance, cluster.glyphs, can))
     return marked
@@ -182,7 +182,7 @@ def _ink(cluster: Cluster) -> tuple[float, float]:
     return max((top for top, _ in reach), default=0.0), max((bottom for _, bottom in reach), default=0.0)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=8192)
 def glyph_ink(face: Face, gid: int) -> tuple[float, float]:
     """A glyph's reach above and below the baseline in em, its own offset aside."""
     extents = face.hb_font.get_glyph_extents(gid)
