@@ -2,14 +2,18 @@
 
 import json
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adexport.designs import load_samples, parse_design
+from adexport.designs import bundled_asset, load_samples, parse_design
 from adexport.designs.document import When, aspect_of
+from adexport.designs.filters import FILTERS
 from adexport.designs.parsing import variation_for, walk
 from adexport.errors import DesignError, RenderError
+from adexport.rendering import layout
 
 
 def _document(**changes: Any) -> dict[str, Any]:
@@ -168,3 +172,23 @@ def test_the_samples_are_four_and_their_feeds_have_their_fields() -> None:
 def test_a_render_error_survives_the_way_between_processes() -> None:
     error = pickle.loads(pickle.dumps(RenderError("headline", "too long")))
     assert (error.layer, error.reason, error.retryable) == ("headline", "too long", False)
+
+
+def test_the_documented_example_is_a_design() -> None:
+    page = next(parent for parent in Path(__file__).parents if (parent / "docs").is_dir()) / "docs/reference/design.md"
+    example = page.read_text("utf-8").partition("```json\n")[2].partition("```")[0]
+    design = parse_design(example.encode())
+    assert design.fields() == ["headline", "price", "accent", "cta"]
+    row = {"headline": "Everything must bloom", "price": "49", "cta": "Shop now"}
+    for size in design.sizes:
+        result = layout(design, *size, row, bundled_asset)
+        assert {text.layer for text in result.texts()} == {"headline", "price", "cta"}
+        assert result.overlapping_texts() == result.clipped() == []
+
+
+def test_the_documented_filters_are_all_there_are() -> None:
+    page = next(parent for parent in Path(__file__).parents if (parent / "docs").is_dir()) / "docs/reference/design.md"
+    table = page.read_text("utf-8").partition("| filter | result |")[2].partition("\n\n")[0]
+    cells = [row.split("|")[1] for row in table.splitlines() if row.count("|") > 2]
+    documented = {name for cell in cells for name in re.findall(r"`([a-z]+)", cell)}
+    assert documented == set(FILTERS)
