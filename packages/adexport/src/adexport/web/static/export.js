@@ -1,5 +1,6 @@
 // The page of one export: follows its stream, adds what happened to the timeline, and shows a file large.
 
+import { say } from "./app.js";
 import { follow } from "./stream.js";
 import { refresh } from "./patch.js";
 
@@ -65,8 +66,10 @@ if (!over()) {
   follow(timeline.dataset.stream, Number(timeline.dataset.last), (sequence, entry) => {
     add(sequence, entry);
     soon();
-    if (ends.has(entry.kind)) live.hidden = true;
-    return ends.has(entry.kind);
+    if (!ends.has(entry.kind)) return false;
+    live.hidden = true;
+    say(entry.text);
+    return true;
   }, state);
 }
 
