@@ -79,15 +79,28 @@ def test_every_size_has_its_lead_and_a_way_to_act(name: str, key: str) -> None:
         assert "cta" in words or size == _TINY, size
 
 
-@pytest.mark.parametrize("name", list(_SAMPLES))
-def test_buttons_hold_their_labels_and_labels_are_read_on_them(name: str) -> None:
-    for row in _rows(name):
-        for size in _SIZES:
-            for item in layout(_SAMPLES[name].design, *size, row, bundled_asset).of("cta"):
-                if isinstance(item, TextItem):
-                    assert item.box.width + 0.5 >= item.ink.width, size
-                elif isinstance(item, ShapeItem):
-                    assert item.fill is not None
+@pytest.mark.parametrize(("name", "key"), _cases())
+def test_labels_stay_on_their_buttons_and_stand_out(name: str, key: str) -> None:
+    for result in _layouts(name, key):
+        for plate, label in [result.of("cta")] if result.of("cta") else []:
+            assert isinstance(plate, ShapeItem)
+            assert isinstance(label, TextItem)
+            assert plate.fill is not None
+            assert plate.box.holds(label.ink, 2.0), (result.width, result.height)
+            # WCAG 2.2, 1.4.3: contrast of at least 4.5 to 1
+            assert _contrast(plate.fill.stops[0][1], label.colour) >= 4.5
+
+
+def _contrast(one: int, two: int) -> float:
+    """The contrast ratio of two opaque colours (WCAG 2.2, relative luminance)."""
+
+    def luminance(colour: int) -> float:
+        parts = [(colour >> shift & 255) / 255 for shift in (16, 8, 0)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(two)))
+    return (light + 0.05) / (dark + 0.05)
 
 
 @pytest.mark.parametrize("name", ["product-spotlight", "travel-postcard"])
