@@ -1,0 +1,18 @@
+"""Lets the fault tests import the modules beside them, which their child processes run as scripts."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from processes import Processes, processes
+
+
+@pytest.fixture(name="processes")
+def started_processes(tmp_path: Path) -> Iterator[Processes]:
+    """The real processes of one test; none of them outlives it."""
+    with processes(tmp_path) as started:
+        yield started
