@@ -1,0 +1,210 @@
+"""Reading in commit order: nothing is skipped while many writers commit out of order, and every edge of the fence."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+from tidings.backends.postgres import PostgresStore, open_store
+from tidings.backends.postgres.fence import _HIGH, Fence
+from tidings.events import Envelope
+from tidings.service import system_clock, uuid7_ids
+from tidings.world import World
+
+WRITERS = 16
+EVENTS_EACH = 40
+
+
+def envelope(key: str, number: int) -> Envelope:
+    event_id = f"{key}-{number}"
+    return Envelope(
+        id=event_id,
+        source="fence",
+        type="fence.written",
+        time=datetime.now(UTC),
+        correlation=event_id,
+        key=key,
+        data=b'{"n":%d}' % number,
+    )
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
+    made = open_store(postgres_url, World(system_clock, random.Random(1), uuid7_ids))
+    await made.open(migrate=True)
+    yield made
+    await made.close()
+
+
+async def write_slowly(url: str, writer: int) -> None:
+    """Publish in transactions that stay open after the insert, and commit out of order; some roll back."""
+    rng = random.Random(writer)
+    made = open_store(url, World(system_clock, random.Random(writer), uuid7_ids))
+    await made.open(migrate=False)
+    try:
+        for number in range(EVENTS_EACH):
+            try:
+                async with made.transaction() as statements:
+                    await statements.query("SELECT pg_current_xact_id()::text", ())  # older than its position tells
+                    await asyncio.sleep(rng.uniform(0, 0.01))
+                    await statements.append([envelope(f"k{writer}", number)])
+                    await asyncio.sleep(rng.uniform(0, 0.01))
+                    if rng.random() < 0.1:
+                        raise LookupError
+            except LookupError:
+                async with made.transaction() as statements:  # the writer tries again, under the same number
+                    await statements.append([envelope(f"k{writer}", number)])
+    finally:
+        await made.close()
+
+
+async def read_all(store: PostgresStore, until: int, *, patience: float = 20.0) -> list[Envelope]:
+    """Follow the log as a subscription does, by a position that only grows."""
+    seen: list[Envelope] = []
+    after = 0
+    deadline = asyncio.get_running_loop().time() + patience
+    while len(seen) < until and asyncio.get_running_loop().time() < deadline:
+        page = await store.reading.read(after, None, range(store.lanes), 100)
+        seen.extend(record.envelope for record in page.records)
+        after = max(after, page.scanned)
+        await asyncio.sleep(0.001)
+    return seen
+
+
+async def follow_while_writers_write(store: PostgresStore, url: str, patience: float) -> list[Envelope]:
+    total = WRITERS * EVENTS_EACH
+    reading = asyncio.create_task(read_all(store, total, patience=patience))
+    await asyncio.gather(*(write_slowly(url, writer) for writer in range(WRITERS)))
+    return await reading
+
+
+async def test_sixteen_writers_out_of_order_lose_nothing_and_keep_key_order(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    seen = await follow_while_writers_write(store, postgres_url, 30)
+    assert len({one.id for one in seen}) == len(seen) == WRITERS * EVENTS_EACH
+    for writer in range(WRITERS):
+        numbers = [int(one.id.rpartition("-")[2]) for one in seen if one.key == f"k{writer}"]
+        assert numbers == list(range(EVENTS_EACH))
+
+
+async def test_a_reader_of_the_highest_position_would_skip(
+    store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def highest(self: Fence) -> int:
+        self.safe = int((await self._session.rows(_HIGH))[0][0])
+        return self.safe
+
+    monkeypatch.setattr(Fence, "look", highest)
+    seen = await follow_while_writers_write(store, postgres_url, 5)
+    assert len(seen) < WRITERS * EVENTS_EACH, "the writers must commit out of order, or the test above proves nothing"
+
+
+async def test_a_reader_behind_the_oldest_running_transaction_would_skip(
+    store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filtering by the transactions that were running (xmin of the snapshot), by position."""
+
+    async def below_xmin(self: Fence) -> int:
+        rows = await self._session.rows(
+            "SELECT coalesce(max(position), 0) FROM tidings.log "
+            "WHERE xmin::text::bigint < pg_snapshot_xmin(pg_current_snapshot())::text::bigint % 4294967296"
+        )
+        self.safe = int(rows[0][0])
+        return self.safe
+
+    monkeypatch.setattr(Fence, "look", below_xmin)
+    seen = await follow_while_writers_write(store, postgres_url, 5)
+    assert len(seen) < WRITERS * EVENTS_EACH
+
+
+async def test_an_open_transaction_holds_the_fence_and_is_named(store: PostgresStore, postgres_url: str) -> None:
+    writer = await asyncpg.connect(postgres_url, server_settings={"application_name": "slow-writer"})
+    transaction = writer.transaction()
+    await transaction.start()
+    await _insert(writer, "early")
+    await store.publish([envelope("late", 1)])
+    assert (await store.reading.read(0, None, range(store.lanes), 10)).records == []
+    fence: Any = (await store.status())["fence"]
+    assert fence["waiting"]
+    assert "slow-writer" in fence["held by"]
+    await transaction.commit()
+    seen = await read_all(store, 2, patience=5)
+    assert [one.key for one in seen] == ["early", "late"]
+    await writer.close()
+
+
+async def test_a_gap_of_a_rolled_back_transaction_does_not_stall(store: PostgresStore, postgres_url: str) -> None:
+    writer = await asyncpg.connect(postgres_url)
+    transaction = writer.transaction()
+    await transaction.start()
+    await _insert(writer, "never")
+    await transaction.rollback()
+    await store.publish([envelope("next", 1)])
+    assert [one.key for one in await read_all(store, 1, patience=5)] == ["next"]
+    await writer.close()
+
+
+async def test_a_savepoint_that_was_rolled_back_frees_the_fence_only_of_its_rows(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    writer = await asyncpg.connect(postgres_url)
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute("SAVEPOINT a")
+    await _insert(writer, "undone")
+    await writer.execute("ROLLBACK TO SAVEPOINT a")
+    await _insert(writer, "kept")
+    await store.publish([envelope("other", 1)])
+    assert (await store.reading.read(0, None, range(store.lanes), 10)).records == []
+    await transaction.commit()
+    assert [one.key for one in await read_all(store, 2, patience=5)] == ["kept", "other"]
+    await writer.close()
+
+
+async def test_a_prepared_transaction_holds_the_fence_also_after_a_reconnect(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    writer = await asyncpg.connect(postgres_url)
+    if int(await writer.fetchval("SHOW max_prepared_transactions")) == 0:
+        await writer.close()
+        await _without_prepared_transactions(store, postgres_url)
+        return
+    await writer.execute("BEGIN")
+    await _insert(writer, "prepared")
+    await writer.execute("PREPARE TRANSACTION 'fence-test'")
+    await store.publish([envelope("later", 1)])
+    assert (await store.reading.read(0, None, range(store.lanes), 10)).records == []
+    store._fence.forget()
+    assert (await store.reading.read(0, None, range(store.lanes), 10)).records == []
+    await writer.execute("COMMIT PREPARED 'fence-test'")
+    assert len(await read_all(store, 2, patience=5)) == 2
+    await writer.close()
+
+
+async def _without_prepared_transactions(store: PostgresStore, url: str) -> None:
+    """This server takes none, so look at the query instead: a holder without a pid must count."""
+    from tidings.backends.postgres import fence
+
+    assert "pid IS DISTINCT FROM pg_backend_pid()" in fence._WRITERS
+
+
+async def test_a_writer_in_another_database_does_not_hold_the_fence(store: PostgresStore, postgres_server: str) -> None:
+    other = await asyncpg.connect(postgres_server)
+    async with other.transaction():
+        await other.execute("CREATE TEMPORARY TABLE other (x int) ON COMMIT DROP")
+        await other.execute("INSERT INTO other VALUES (1)")
+        await store.publish([envelope("k", 1)])
+        assert len(await read_all(store, 1, patience=5)) == 1
+    await other.close()
+
+
+async def _insert(connection: "asyncpg.Connection[Any]", key: str) -> None:
+    await connection.execute(
+        "INSERT INTO tidings.log (lane, type, version, id, source, time, key, correlation, keep, data) "
+        "VALUES (0, 'fence.written', '1', $1, 'fence', 0, $1, $1, 'forever', '{}')",
+        key,
+    )
