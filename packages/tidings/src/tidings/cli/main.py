@@ -67,6 +67,7 @@ def main() -> None:
     except click.ClickException as error:
         _end(CommandError(f"`{_said()}` failed.", error.format_message(), f"See `{_said()} --help`.", error.exit_code))
     except click.Abort:
+        tell("")  # ends the line of the question
         _end(CommandError("Stopped.", "It was not confirmed", "Nothing was changed; answer y, or give --yes.", NOT_SO))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -1,0 +1,220 @@
+"""`tidings run`: real processes, real signals. Handlers finish, leases are released, attempts are not miscounted."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidings import Service
+
+SHOP = '''
+"""A service whose work is slow."""
+import asyncio, os, sys
+from datetime import timedelta
+from tidings import Event, Service, Transaction, Work
+
+class Placed(Event, name="run.order.placed", key="order_id"):
+    order_id: str
+    seconds: float
+
+service = Service("billing", store="sqlite+apsw:///shop.db", grace=timedelta(seconds=GRACE))
+service.schema("CREATE TABLE IF NOT EXISTS done (order_id TEXT, pid INTEGER)")
+
+@service.subscribe(Placed)
+async def bill(event: Placed, work: Work) -> None:
+    with open("started", "a") as file:
+        file.write(event.order_id + "\\n")
+    await asyncio.sleep(event.seconds)
+    async with work.finish() as tx:
+        await tx.execute("INSERT INTO done VALUES ($1, $2)", event.order_id, os.getpid())
+
+@service.subscribe(Placed, ordered=True)
+async def note(event: Placed, tx: Transaction) -> None:
+    await tx.fetch_value("SELECT 1")
+
+async def publish(seconds: list[float]) -> None:
+    async with service.running(consumers=False):
+        for number, one in enumerate(seconds):
+            await service.publish(Placed(order_id=f"o{number}", seconds=one))
+
+if __name__ == "__main__":
+    asyncio.run(publish([float(one) for one in sys.argv[1:]]))
+'''
+
+
+class Shop:
+    """A folder with the service; `query` reads its file."""
+
+    def __init__(self, folder: Path, grace: float) -> None:
+        self.folder = folder
+        (folder / "shop.py").write_text(SHOP.replace("GRACE", str(grace)), "utf-8")
+
+    def publish(self, *seconds: float) -> None:
+        subprocess.run([sys.executable, "shop.py", *map(str, seconds)], cwd=self.folder, check=True, timeout=60)
+
+    def query(self, sql: str) -> list[Any]:
+        connection = sqlite3.connect(f"file:{self.folder}/shop.db?mode=ro", uri=True, timeout=5)
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(1500):
+            if condition():
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"it did not come true within 15 s; {self.query('SELECT * FROM tidings_worker')}")
+
+    def workers(self) -> list[int]:
+        return sorted(row[0] for row in self.query("SELECT pid FROM tidings_worker"))
+
+    def started(self) -> int:
+        file = self.folder / "started"
+        return len(file.read_text().split()) if file.exists() else 0
+
+    def owners(self) -> set[str | None]:
+        rows = self.query("SELECT owner, max(step) FROM tidings_progress GROUP BY subscription, lane")
+        return {row[0] for row in rows}
+
+
+@contextmanager
+def running(shop: Shop, *args: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tidings.cli", "run", "shop:service", *args],
+        cwd=shop.folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def test_sigterm_lets_handlers_finish_and_releases_everything(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, grace=10)
+    shop.publish(1.0, 1.0)
+    with running(shop) as process:
+        shop.until(lambda: shop.started() == 2)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Stopping" in told
+    assert told.rstrip().endswith("billing has stopped.")
+    assert len(shop.query("SELECT * FROM done")) == 2
+    assert shop.query("SELECT * FROM tidings_ready") == []
+    assert shop.query("SELECT * FROM tidings_held") == []
+    assert shop.workers() == []
+    assert shop.owners() == {None}
+
+
+def test_an_attempt_cut_short_by_the_grace_time_is_not_counted(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, grace=0.3)
+    shop.publish(60.0)
+    with running(shop) as process:
+        shop.until(lambda: shop.started() == 1)
+        assert [row[0] for row in shop.query("SELECT attempt FROM tidings_ready")] == [1]
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert time.monotonic() - began < 8
+    assert shop.query("SELECT attempt, owner FROM tidings_ready") == [(0, None)]
+    assert shop.query("SELECT * FROM tidings_held") == []
+    assert shop.workers() == []
+    assert shop.owners() == {None}
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, grace=60)
+    shop.publish(60.0)
+    with running(shop) as process:
+        shop.until(lambda: shop.started() == 1)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        while "Stopping" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+
+
+def test_several_workers_share_the_work_and_are_started_again(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, grace=5)
+    shop.publish()
+    with running(shop, "--workers", "2") as process:
+        shop.until(lambda: len(shop.workers()) == 2)
+        before = shop.workers()
+        assert process.pid not in before
+        os.kill(before[0], signal.SIGKILL)
+        shop.until(lambda: len(shop.workers()) == 2 and before[0] not in shop.workers())
+        assert before[1] in shop.workers()
+        shop.publish(*[0.2] * 60)
+        shop.until(lambda: len(shop.query("SELECT * FROM done")) == 60)
+        assert {row[0] for row in shop.query("SELECT pid FROM done")} == set(shop.workers())
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "was ended by signal 9; it is started again in 0.5 s" in told
+    assert shop.workers() == []
+    assert shop.owners() == {None}
+
+
+def test_workers_stop_by_themselves_when_their_supervisor_dies(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, grace=5)
+    shop.publish()
+    with running(shop, "--workers", "2") as process:
+        shop.until(lambda: len(shop.workers()) == 2)
+        process.kill()
+        process.wait(timeout=10)
+        shop.until(lambda: shop.workers() == [])
+    assert shop.owners() == {None}
+
+
+def test_a_service_that_cannot_start_is_not_started_for_ever(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, grace=5)
+    shop.publish()
+    renamed = (tmp_path / "shop.py").read_text().replace("async def note", "async def noted")
+    (tmp_path / "shop.py").write_text(renamed)
+    with running(shop, "--workers", "2") as process:
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 4
+    assert "Why: The store knows the subscription 'note' of billing" in told
+    assert "What to do: Rename it with renamed_from='note'" in told
+
+
+@pytest.mark.parametrize("url", ["sqlite:///shop.db", "sqlite:///:memory:", "sqlite+apsw:///:memory:"])
+def test_several_workers_are_refused_where_they_would_harm(tmp_path: Path, url: str) -> None:
+    shop = Shop(tmp_path, grace=5)
+    (tmp_path / "shop.py").write_text((tmp_path / "shop.py").read_text().replace("sqlite+apsw:///shop.db", url))
+    if Service("probe", store=url).store.several_processes:
+        return  # this Python's SQLite is new enough to share a file
+    with running(shop, "--workers", "2") as process:
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 4
+    assert "What to do: Run one worker, or" in told
+    assert "sqlite+apsw://" in told
+
+
+def test_a_second_process_on_a_file_that_must_not_be_shared_is_refused(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, grace=5)
+    (tmp_path / "shop.py").write_text((tmp_path / "shop.py").read_text().replace("sqlite+apsw", "sqlite"))
+    if Service("probe", store="sqlite:///shop.db").store.several_processes:
+        return
+    shop.publish()
+    with running(shop) as first:
+        shop.until(lambda: shop.workers() == [first.pid])
+        with running(shop) as second:
+            _, told = second.communicate(timeout=30)
+        assert second.returncode == 3
+        assert f"is written by process {first.pid}" in told
+        assert "What to do: Use one process, or install tidings[apsw]" in told
