@@ -58,9 +58,12 @@ def processes(folder: Path) -> Iterator[Processes]:
 
 
 def rows(file: Path, sql: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a query over what is committed."""
+    """Return the rows of a query over what is committed; none before the first process has made the tables."""
+    if not file.exists():
+        return []
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)) as database:
-        return database.execute(sql).fetchall()
+        made = database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'tidings_progress'").fetchone()
+        return database.execute(sql).fetchall() if made else []
 
 
 def wait_for(what: Callable[[], bool], seconds: float, why: Callable[[], str] = str) -> float:
