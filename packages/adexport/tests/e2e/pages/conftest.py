@@ -41,7 +41,8 @@ def rooted(site: str) -> str:
     return site + ROOT_PATH
 
 
-@pytest.fixture(scope="package")
+# No wider: Playwright keeps an event loop running, in which no asynchronous test could run.
+@pytest.fixture(scope="module")
 def browser(chromium_path: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path)

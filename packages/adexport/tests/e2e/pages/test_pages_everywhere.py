@@ -2,12 +2,14 @@
 
 import html
 import re
+from collections.abc import Callable
 
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+Rows = list[dict[str, str]]
 pytestmark = pytest.mark.browser
 ROOT_PATH = "/ads"
 
@@ -66,6 +68,17 @@ def test_the_theme_is_kept(page: Page, site: str) -> None:
     page.goto(f"{site}/exports")
     assert page.locator("html").get_attribute("data-theme") == "dark"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+def test_every_picture_stands_with_all_its_formats(site: str, ask: Callable[..., str], many_rows: Rows) -> None:
+    """More rows than a group shows at once: the page ends between two pictures, not between two formats."""
+    export_id = ask(many_rows[:30], ("120x60",), formats=["png", "jpeg"], wait=30)
+    seen = []
+    for page in ("", "&only=120x60&page=0"):
+        (group,) = httpx.get(f"{site}/exports/{export_id}.json?group=size{page}").json()["groups"]
+        assert all({cell["format"] for cell in art["cells"]} == {"png", "jpeg"} for art in group["artworks"])
+        seen.append(len(group["artworks"]))
+    assert seen == [24, 30]
 
 
 def test_every_page_has_a_twin_and_every_link_leads_somewhere(site: str, done: str) -> None:
