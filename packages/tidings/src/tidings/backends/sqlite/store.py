@@ -112,6 +112,8 @@ class SqliteStore:
             if migrate:
                 self._migrate(self._writing)
             migrations.check(self._writing, file)
+            # Once open, the writer waits for others on the loop: SQLite's own waiting would stop the whole process.
+            self._writing.rows("PRAGMA busy_timeout = 0")
         self._reading = self._connect(file)
         self._reading.run("PRAGMA query_only = ON")
         self._reading.run("PRAGMA wal_autocheckpoint = 0")
