@@ -1,5 +1,6 @@
 """Text on a canvas: wrapping in many scripts, ellipsis, auto-fit, fallback fonts, and that no ink leaves its block."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,16 @@ import pytest
 from adexport.designs import parse_design
 from adexport.designs.document import Family
 from adexport.errors import RenderError
-from adexport.rendering import Layout, draw, layout
-from adexport.rendering.fonts import families
+from adexport.rendering import Layout, draw, fonts, layout
+from adexport.rendering.fonts import face_for, families
 from adexport.rendering.graphemes import graphemes, is_emoji, may_break
 from adexport.rendering.scene import TextItem
 from adexport.rendering.shaping import shape
 
+_SCRIPTS = (
+    "عرض 50% على 3 قطع|한국어|日本語|简体中文|ไทย|हिन्दी|עברית|🎉|★|বাংলা|தமிழ்|తెలుగు|ગુજરાતી|ਪੰਜਾਬੀ|ಕನ್ನಡ|മലയാളം"
+    "|ქართული|Հայերեն|ភាសាខ្មែរ|ລາວ|Русский|Ελληνικά|Tiếng Việt"
+)
 _LONG = "Every meeting, decision, document and deadline of your whole company on one calm page"
 
 
@@ -69,6 +74,17 @@ def test_all_ink_stays_inside_the_block_that_was_measured(text: str, size: tuple
 )
 def test_every_script_has_a_font(text: str) -> None:
     assert all(gid for cluster in shape(text, "Outfit", 700).clusters for gid, _, _ in cluster.glyphs)
+
+
+def test_every_bundled_font_is_there_with_a_licence() -> None:
+    folder = Path(fonts.__file__).parent / "fonts"
+    files = {face.file for family in families() for weight in (400, 700) for face in (face_for(family, weight),)}
+    assert all((folder / file).stat().st_size > 10_000 for file in files)
+    for file in folder.glob("*.[ot]tf"):
+        stem = file.stem.partition("-")[0]
+        licences = [folder / f"OFL-{name}.txt" for name in (stem, "NotoSans") if stem.startswith(name)]
+        assert any(each.exists() and "SIL OPEN FONT LICENSE" in each.read_text("utf-8") for each in licences), file.name
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 25_000_000
 
 
 def test_a_family_that_lacks_a_letter_borrows_it() -> None:

@@ -14,6 +14,7 @@ from adexport.rendering.skia_loader import skia
 
 _FOLDER = Path(__file__).parent / "fonts"
 
+_WEIGHTS = ((400, "Regular"), (700, "Bold"))
 # family -> (weight, italic, file); the nearest weight serves when the exact one is not bundled.
 _FILES: dict[str, tuple[tuple[int, bool, str], ...]] = {
     "Inter": (
@@ -28,29 +29,21 @@ _FILES: dict[str, tuple[tuple[int, bool, str], ...]] = {
     ),
     "Plus Jakarta Sans": ((500, False, "PlusJakartaSans-Medium.ttf"), (800, False, "PlusJakartaSans-ExtraBold.ttf")),
     "Space Grotesk": ((500, False, "SpaceGrotesk-Medium.ttf"), (700, False, "SpaceGrotesk-Bold.ttf")),
-    "Noto Sans Arabic": ((400, False, "NotoSansArabic-Regular.ttf"), (700, False, "NotoSansArabic-Bold.ttf")),
-    "Noto Sans Hebrew": ((400, False, "NotoSansHebrew-Regular.ttf"), (700, False, "NotoSansHebrew-Bold.ttf")),
-    "Noto Sans Thai": ((400, False, "NotoSansThai-Regular.ttf"), (700, False, "NotoSansThai-Bold.ttf")),
-    "Noto Sans Devanagari": (
-        (400, False, "NotoSansDevanagari-Regular.ttf"),
-        (700, False, "NotoSansDevanagari-Bold.ttf"),
-    ),
     "Noto Sans CJK": ((400, False, "NotoSansCJK-Regular.otf"), (700, False, "NotoSansCJK-Bold.otf")),
     "Noto Sans Symbols 2": ((400, False, "NotoSansSymbols2-Regular.ttf"),),
     "Noto Color Emoji": ((400, False, "NotoColorEmoji.ttf"),),
 }
 EMOJI = "Noto Color Emoji"
-# Asked in this order when the design's own family lacks a character. Inter brings Cyrillic, Greek, Vietnamese.
-_FALLBACK = (
-    "Inter",
-    "Noto Sans Arabic",
-    "Noto Sans Hebrew",
-    "Noto Sans Thai",
-    "Noto Sans Devanagari",
-    "Noto Sans CJK",
-    "Noto Sans Symbols 2",
-    EMOJI,
+_SCRIPTS = (
+    "Arabic Hebrew Thai Devanagari Bengali Tamil Telugu Gujarati Gurmukhi Kannada Malayalam Georgian Armenian Khmer Lao"
 )
+_BY_SCRIPT = tuple(f"Noto Sans {script}" for script in _SCRIPTS.split())
+_FILES |= {
+    family: tuple((weight, False, f"{family.replace(' ', '')}-{name}.ttf") for weight, name in _WEIGHTS)
+    for family in _BY_SCRIPT
+}
+# Asked in this order when the design's own family lacks a character. Inter brings Cyrillic, Greek, Vietnamese.
+_FALLBACK = ("Inter", "Noto Sans CJK", *_BY_SCRIPT, "Noto Sans Symbols 2", EMOJI)
 # Joiners, variation selectors and direction marks need no glyph of their own.
 _INVISIBLE = {0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0xFE0E, 0xFE0F, *range(0x200E, 0x2010), *range(0x202A, 0x202F)}
 _INVISIBLE |= set(range(0x2066, 0x206A))

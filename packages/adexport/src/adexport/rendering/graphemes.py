@@ -2,7 +2,7 @@
 
 Graphemes follow UAX #29 closely enough for marks, joined emoji, flags, keycaps and Hangul jamo. Line breaks
 follow the parts of UAX #14 that ads meet: spaces, hyphens, CJK without spaces, and what may not start or
-end a line. Scripts that need a dictionary (Thai) break between any two graphemes.
+end a line. Scripts that need a dictionary (Thai, Lao, Khmer) break between any two graphemes.
 """
 
 import unicodedata
@@ -74,13 +74,14 @@ def is_emoji(cluster: str) -> bool:
 
 
 def _ideographic(char: str) -> bool:
-    """Whether lines may break on both sides of the character: CJK, kana, Hangul, full-width, Thai."""
+    """Whether lines may break on both sides of the character: CJK, kana, Hangul, full-width, Thai, Lao, Khmer."""
     return (
         "\u2e80" <= char <= "\u9fff"
         or "\uac00" <= char <= "\ud7af"
         or "\uf900" <= char <= "\ufaff"
         or "\uff00" <= char <= "\uffef"
-        or "\u0e00" <= char <= "\u0e7f"
+        or "\u0e00" <= char <= "\u0eff"
+        or "\u1780" <= char <= "\u17ff"
         or "\U00020000" <= char <= "\U0003ffff"
     )
 

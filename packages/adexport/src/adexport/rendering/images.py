@@ -22,7 +22,7 @@ Assets = Callable[[str], bytes]
 MOST_PIXELS = 40_000_000
 _MOST = f"{MOST_PIXELS // 10**6} megapixels are read; make it smaller and upload it anew"
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-_CACHE_BYTES = 64_000_000
+_CACHE_BYTES = 40_000_000
 
 
 class ImageCache:

@@ -15,7 +15,7 @@ ENGINE_VERSION = f"1-skia{skia.__version__}"
 _SMOOTH = skia.SamplingOptions(skia.FilterMode.kLinear)
 # skia takes the standard deviation of a blur; designers give its radius, twice that.
 _SIGMA_PER_BLUR = 0.5
-_gradients = ImageCache(32_000_000)
+_gradients = ImageCache(24_000_000)
 
 
 @dataclass(frozen=True, slots=True)
