@@ -69,6 +69,8 @@ class ExportsPages:
         grouping: Grouping = "row" if asked.get("group") == "row" else "size"
         only, page = asked.get("only"), _page_number(asked.get("page", "0"))
         groups, next_groups = await load_groups(self._queries, export, grouping, only, page)
+        if only and not groups:
+            raise HTTPException(404, f"This export has no {grouping} {only[:40]!r}. Look at all of its files instead.")
         timeline = await self._queries.export_timeline(export.id, after=max(export.version - TIMELINE_SHOWN, 0))
         failures = await self._queries.export_cells(export.id, state="dead", limit=FAILURES_SHOWN)
         data = {"export": export, "failures": failures, "groups": groups, "timeline": timeline[::-1]}
