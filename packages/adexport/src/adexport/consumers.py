@@ -240,7 +240,8 @@ def subscribe_rendering(service: Service, rendering: BatchRendering, *, concurre
     """Rendering: competing work, `concurrency` batches at a time in this process."""
     retry = RetryPolicy(attempts=RENDER_ATTEMPTS, backoff=timedelta(seconds=1))
 
-    @service.subscribe(RenderBatchRequested, concurrency=concurrency, retry=retry)
+    # Never paused: many batches of one design that crash in a row are no outage for the exports of others.
+    @service.subscribe(RenderBatchRequested, concurrency=concurrency, retry=retry, pause_after=None)
     async def render_batch(event: RenderBatchRequested, work: Work) -> None:
         if not await rendering.wanted(event):
             return

@@ -16,6 +16,7 @@ from adexport.events import AdExportRequested, ExportCancelled
 from adexport.export import State, deadline, require_cancellable, require_retryable
 from adexport.feeds import Feed, check_fields, parse_feed
 from adexport.naming import DEFAULT_PATTERN, name_files, parse_pattern
+from adexport.needed_fields import needed_fields
 from adexport.networks import Network, preflight, target_for, targets
 from adexport.pictures_named import check_pictures
 from adexport.planning import Plan, Target, plan
@@ -266,7 +267,7 @@ def _prepare(
         plan=planned,
         names=name_files(pattern, planned.cells, design.name, feed.rows),
         labels=[_label(design, row, number) for number, row in enumerate(feed.rows, 1)],
-        problems=[*check_fields(fields, feed), *preflight(planned, networks)],
+        problems=[*check_fields(needed_fields(stored.document), feed), *preflight(planned, networks)],
     )
 
 

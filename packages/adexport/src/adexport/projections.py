@@ -17,23 +17,23 @@ from adexport.events import (
 )
 from adexport.export import Standing, State, ending
 from adexport.queries import moment
-from tidings import Event, Row, Service, Transaction
+from tidings import Event, Service, Transaction
 
-# A file beats a failure: a late success of an earlier try counts while the export is active.
-_DONE = """UPDATE adexport_cell SET state = 'done', bytes = json_extract(file.value, '$.bytes'),
- sha256 = json_extract(file.value, '$.sha256'), quality = json_extract(file.value, '$.quality'),
- seconds = json_extract(file.value, '$.seconds'), verdict = 'ok', cause = NULL, reason = NULL
- FROM json_each($1) AS file WHERE export_id = $2 AND position = json_extract(file.value, '$.index')
- AND state IN ('pending', 'dead') RETURNING position, state, bytes, verdict, reason"""
-# A failure counts only against the try that it belongs to.
-_DEAD = """UPDATE adexport_cell SET state = 'dead', bytes = json_extract(cell.value, '$.best_bytes'),
- cause = json_extract(cell.value, '$.cause'), reason = json_extract(cell.value, '$.reason'),
- verdict = CASE json_extract(cell.value, '$.cause') WHEN 'cannot_fit' THEN 'cannot_fit' END
- FROM json_each($1) AS cell WHERE export_id = $2 AND position = json_extract(cell.value, '$.index')
- AND round = $3 AND state = 'pending' RETURNING position, state, bytes, verdict, reason"""
-_COUNT = """UPDATE adexport_export SET (done, failed, bytes) = (SELECT coalesce(sum(state = 'done'), 0),
- coalesce(sum(state = 'dead'), 0), coalesce(sum(CASE state WHEN 'done' THEN bytes END), 0)
- FROM adexport_cell WHERE export_id = $1) WHERE id = $1"""
+# The results are unpacked before the cells are looked for: joined directly, SQLite would go through every cell of the
+# export for every batch (3 s instead of 1 ms, with 20,000 cells).
+_STATES = """WITH result AS MATERIALIZED (SELECT value AS place FROM json_each($2))
+ SELECT position, state, round FROM result JOIN adexport_cell ON export_id = $1 AND position = place"""
+_DONE = """WITH file AS MATERIALIZED (SELECT json_extract(value, '$.index') AS place,
+ json_extract(value, '$.bytes') AS weight, json_extract(value, '$.sha256') AS digest,
+ json_extract(value, '$.quality') AS encoded, json_extract(value, '$.seconds') AS spent FROM json_each($2))
+ UPDATE adexport_cell SET state = 'done', bytes = weight, sha256 = digest, quality = encoded, seconds = spent,
+ verdict = 'ok', cause = NULL, reason = NULL FROM file WHERE export_id = $1 AND position = place"""
+_DEAD = """WITH failure AS MATERIALIZED (SELECT json_extract(value, '$.index') AS place,
+ json_extract(value, '$.best_bytes') AS weight, json_extract(value, '$.cause') AS why,
+ json_extract(value, '$.reason') AS text FROM json_each($2))
+ UPDATE adexport_cell SET state = 'dead', bytes = weight, cause = why, reason = text,
+ verdict = CASE why WHEN 'cannot_fit' THEN 'cannot_fit' END FROM failure WHERE export_id = $1 AND position = place"""
+_ADD = "UPDATE adexport_export SET done = done + $2, failed = failed + $3, bytes = bytes + $4 WHERE id = $1"
 
 
 def as_json(value: object) -> str:
@@ -59,7 +59,13 @@ async def read_standing(tx: Transaction, export_id: str) -> Standing | None:
 
 
 async def note(
-    tx: Transaction, export_id: str, kind: str, text: str, *, event_id: str | None = None, cells: Sequence[Row] = ()
+    tx: Transaction,
+    export_id: str,
+    kind: str,
+    text: str,
+    *,
+    event_id: str | None = None,
+    cells: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Add the next entry to the export's timeline and tell those who watch it. `event_id` defaults to the cause."""
     if event_id is None and tx.envelope is not None:
@@ -71,10 +77,7 @@ async def note(
     )
     assert export is not None
     detail: dict[str, Any] = {name: export[name] for name in ("state", "round", "total", "done", "failed", "bytes")}
-    detail["cells"] = [
-        {name: row[name] for name in ("state", "bytes", "verdict", "reason")} | {"index": row["position"]}
-        for row in cells
-    ]
+    detail["cells"] = cells
     await tx.execute(
         "INSERT INTO adexport_progress (export_id, sequence, at_us, kind, text, event_id, detail)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -140,30 +143,48 @@ async def _after_results(tx: Transaction, export_id: str) -> None:
         await finish(tx, export_id, end)
 
 
-async def apply_generated(event: AdGenerated, tx: Transaction) -> None:
-    """Files are ready: mark their cells done. Repeating it, or doing it late, changes nothing more."""
-    standing = await read_standing(tx, event.export_id)
+async def _states(tx: Transaction, export_id: str, indexes: list[int]) -> dict[int, tuple[str, int]]:
+    """State and round of these cells; nothing for an export that is over."""
+    standing = await read_standing(tx, export_id)
     if standing is None or not standing.active:
+        return {}
+    rows = await tx.fetch_all(_STATES, export_id, as_json(indexes))
+    return {row["position"]: (row["state"], row["round"]) for row in rows}
+
+
+def _changed(index: int, state: str, size: int | None, outcome: str, reason: str | None) -> dict[str, Any]:
+    """What the live stream says of a file that changed."""
+    verdict = outcome if outcome in ("ok", "cannot_fit") else None
+    return {"index": index, "state": state, "bytes": size, "verdict": verdict, "reason": reason}
+
+
+async def apply_generated(event: AdGenerated, tx: Transaction) -> None:
+    """Files are ready: mark their cells done. Repeating it changes nothing more.
+
+    A file beats a failure: the late success of an earlier try counts while the export is active.
+    """
+    known = await _states(tx, event.export_id, [file.index for file in event.files])
+    fresh = [file for file in event.files if known.get(file.index, ("", 0))[0] in ("pending", "dead")]
+    if not fresh:
         return
-    changed = await tx.fetch_all(_DONE, as_json(event.files), event.export_id)
-    if not changed:
-        return
-    await tx.execute(_COUNT, event.export_id)
-    await note(tx, event.export_id, "files", f"{files_word(len(changed))} ready", cells=changed)
+    revived = sum(known[file.index][0] == "dead" for file in fresh)
+    await tx.execute(_DONE, event.export_id, as_json(fresh))
+    await tx.execute(_ADD, event.export_id, len(fresh), -revived, sum(file.bytes for file in fresh))
+    cells = [_changed(file.index, "done", file.bytes, "ok", None) for file in fresh]
+    await note(tx, event.export_id, "files", f"{files_word(len(fresh))} ready", cells=cells)
     await _after_results(tx, event.export_id)
 
 
 async def apply_failed(event: AdGenerationFailed, tx: Transaction) -> None:
     """Files cannot be made: mark their cells dead with the reason, unless they are done or belong to a newer try."""
-    standing = await read_standing(tx, event.export_id)
-    if standing is None or not standing.active:
+    known = await _states(tx, event.export_id, [cell.index for cell in event.cells])
+    fresh = [cell for cell in event.cells if known.get(cell.index) == ("pending", event.round)]
+    if not fresh:
         return
-    changed = await tx.fetch_all(_DEAD, as_json(event.cells), event.export_id, event.round)
-    if not changed:
-        return
-    await tx.execute(_COUNT, event.export_id)
-    text = f"{files_word(len(changed))} failed: {changed[0]['reason']}"
-    await note(tx, event.export_id, "failures", text, cells=changed)
+    await tx.execute(_DEAD, event.export_id, as_json(fresh))
+    await tx.execute(_ADD, event.export_id, 0, len(fresh), 0)
+    cells = [_changed(cell.index, "dead", cell.best_bytes, cell.cause, cell.reason) for cell in fresh]
+    await note(tx, event.export_id, "failures", f"{files_word(len(fresh))} failed: {fresh[0].reason}", cells=cells)
     await _after_results(tx, event.export_id)
 
 

@@ -125,9 +125,10 @@ class RenderingPool:
     async def _warm(self) -> None:
         """Start the processes before the first job: one takes half a second."""
         with contextlib.suppress(RenderingCrashedError):  # the first job will meet it, and say so
-            while len(self._all) < self.size:
+            for _ in range(self.size):
                 async with self._turns:
-                    self._idle.append(await self._start())
+                    if len(self._all) < self.size:
+                        self._idle.append(await self._start())
 
     async def _start(self) -> _Child:
         process = await asyncio.create_subprocess_exec(

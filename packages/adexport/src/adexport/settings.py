@@ -32,6 +32,7 @@ class Settings:
     render_recycle_after: int = 2000
     networks: Path | None = None
     root_path: str = ""
+    hosts: tuple[str, ...] = ()
 
     @property
     def store(self) -> str:
@@ -59,6 +60,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         render_recycle_after=_whole(text, "render_recycle_after", 2000, 1, 1_000_000),
         networks=Path(networks) if networks else None,
         root_path=text.get("root_path", "").rstrip("/"),
+        hosts=tuple(name.strip().lower() for name in text.get("hosts", "").split(",") if name.strip()),
     )
 
 

@@ -41,7 +41,8 @@ def test_an_export_without_a_server(tmp_path, design, feed, adexport_command):
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert Image.open(out / "google-ads/a-1_300x250.png").size == (300, 250)
+    with Image.open(out / "google-ads/a-1_300x250.png") as image:
+        assert image.size == (300, 250)
     manifest = json.loads((out / "manifest.json").read_text())
     assert len(manifest) == len(list((out / "google-ads").iterdir())) >= 40
     assert all((out / entry["file"]).stat().st_size == entry["bytes"] <= 150_000 for entry in manifest)

@@ -79,3 +79,9 @@ def open_driver(tmp_path):
             yield Driver(application)
 
     return opened
+
+
+@pytest.fixture
+def plain_design() -> dict[str, Any]:
+    """A design with one line of text."""
+    return DESIGN

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from adexport.bootstrap import Application, running
 from adexport.entrypoints import catalogue_api, exports_api, files_api, openapi, problems
 from adexport.entrypoints.bodies import answer
+from adexport.entrypoints.hosts import HostCheck, allowed_hosts
 from adexport.entrypoints.idempotency import IdempotencyKeys
 from adexport.exporting import Prepared
 from adexport.web.install import install_pages
@@ -48,6 +49,7 @@ def create_app(application: Application, *, consumers: bool = True) -> FastAPI:
         start=starter(application),
         now=application.now,
     )
+    app.add_middleware(HostCheck, allowed=allowed_hosts(application.settings.host, application.settings.hosts))
     app.add_api_route("/healthz", healthz, methods=["GET"], tags=["health"], response_class=Response)
     return app
 

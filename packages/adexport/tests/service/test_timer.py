@@ -1,0 +1,120 @@
+"""The durable timer: batches that get lost are asked for again, and the deadline ends every export."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import adexport
+from adexport import projections
+from adexport.adapters.local_files import LocalFiles
+from adexport.catalogue import Catalogue
+from adexport.consumers import subscribe_planning
+from adexport.events import (
+    AdExportRequested,
+    AdGenerated,
+    ExportCheckDue,
+    ExportCompleted,
+    ExportFailed,
+    GeneratedFile,
+    RenderBatchRequested,
+)
+from adexport.exporting import Exporting
+from adexport.queries import Queries
+from adexport.requests import ExportRequest
+from tidings import Service
+from tidings.testing import Harness, harness
+
+SCHEMA = Path(adexport.__file__).parent / "schema.sql"
+
+
+class Stage:
+    """A service that plans and listens but never renders: every batch is lost until the test delivers its files."""
+
+    def __init__(self, h: Harness, files: LocalFiles) -> None:
+        self.h = h
+        self.exporting = Exporting(h.service, files, Catalogue(h.service, files, {}, {}), processes=1)
+        self.queries = Queries(h.service, h.clock)
+
+    async def start(self, design: dict[str, object], count: int) -> None:
+        rows = [{"headline": f"Offer {number}"} for number in range(count)]
+        request = ExportRequest(design=design, rows=rows, sizes=("1200x1200",), formats=("png",))
+        await self.exporting.start(await self.exporting.prepare(request), "one")
+        await self.h.settled()
+
+    async def deliver(self, *indexes: int) -> None:
+        files = [
+            GeneratedFile(
+                index=index,
+                key=str(index),
+                url="",
+                format="png",
+                width=1200,
+                height=1200,
+                bytes=7,
+                sha256="0" * 64,
+                seconds=0.1,
+                quality="lossless",
+            )
+            for index in indexes
+        ]
+        total = sum(file.bytes for file in files)
+        event = AdGenerated(export_id="one", round=1, count=len(files), total_bytes=total, seconds=1, files=files)
+        await self.h.settled(await self.h.publish(event))
+
+    async def kinds(self) -> list[str]:
+        return [entry.kind for entry in await self.queries.export_timeline("one")]
+
+
+@pytest.fixture
+async def stage(tmp_path):
+    service = Service("adexport", store="sqlite:///:memory:")
+    service.schema(SCHEMA)
+    subscribe_planning(service)
+    service.register(RenderBatchRequested)
+    projections.subscribe(service)
+    async with harness(service) as h:
+        yield Stage(h, LocalFiles(tmp_path))
+
+
+async def test_lost_batches_are_asked_for_again_until_the_deadline_ends_the_export(stage, plain_design):
+    await stage.start(plain_design, 3)
+    assert len(stage.h.published(RenderBatchRequested)) == 3
+    await stage.h.advance(timedelta(seconds=31))
+    assert await stage.kinds() == ["accepted", "planned", "asked_again"]
+    assert len(stage.h.published(RenderBatchRequested)) == 6
+    await stage.h.advance(timedelta(minutes=10))
+    export = await stage.queries.get_export("one")
+    assert (export.state, export.failed) == ("dead", 3)
+    assert [event.failed for event in stage.h.published(ExportFailed)] == [3]
+    assert stage.h.scheduled(ExportCheckDue) == []
+    assert stage.h.dead_letters() == []
+
+
+async def test_a_slow_export_is_not_asked_for_twice(stage, plain_design):
+    await stage.start(plain_design, 3)
+    await stage.deliver(0)
+    await stage.h.advance(timedelta(seconds=31))
+    assert await stage.kinds() == ["accepted", "planned", "files"]
+    await stage.h.advance(timedelta(seconds=31))
+    assert await stage.kinds() == ["accepted", "planned", "files", "asked_again"]
+    asked = [[cell.index for cell in event.cells] for event in stage.h.published(RenderBatchRequested)]
+    assert asked == [[0], [1], [2], [1], [2]]
+
+
+async def test_the_timer_of_an_export_that_is_over_does_nothing(stage, plain_design):
+    await stage.start(plain_design, 2)
+    await stage.deliver(1, 0)
+    await stage.h.advance(timedelta(minutes=30))
+    assert await stage.kinds() == ["accepted", "planned", "files", "completed"]
+    assert [(event.done, event.failed) for event in stage.h.published(ExportCompleted)] == [(2, 0)]
+    assert len(stage.h.published(AdExportRequested)) == 1
+
+
+async def test_files_that_come_after_the_deadline_do_not_change_the_end(stage, plain_design):
+    await stage.start(plain_design, 2)
+    await stage.h.advance(timedelta(minutes=30))
+    version = (await stage.queries.get_export("one")).version
+    await stage.deliver(0, 1)
+    export = await stage.queries.get_export("one")
+    assert (export.state, export.done, export.version) == ("dead", 0, version)

@@ -1,0 +1,33 @@
+"""Columns that a design needs, and those it can do without."""
+
+import pytest
+
+from adexport.catalogue import sample_designs
+from adexport.designs import load_samples
+from adexport.feeds import check_fields, parse_feed
+from adexport.needed_fields import needed_fields
+
+
+def test_a_default_makes_a_field_optional_unless_it_is_shown_without_one_elsewhere():
+    document = {
+        "layers": [
+            {"text": "{{ a }} and {{ b | default:'x' }}", "show_if": "c"},
+            {"layers": [{"text": "{{ b | upper | default:'y' }}{{ d | default:'z' }}"}, {"text": "{{ d | upper }}"}]},
+        ],
+        "constants": {"accent": "{{ e }}"},
+    }
+    assert needed_fields(document) == ["a", "d", "e"]
+
+
+def test_text_that_is_no_template_does_not_count():
+    assert needed_fields({"description": "Write {{ like this", "title": "{{ ! }}"}) == []
+
+
+@pytest.mark.parametrize("name", list(load_samples()))
+def test_every_sample_feed_has_what_its_design_needs(name):
+    stored = sample_designs(load_samples())[name]
+    needed = needed_fields(stored.document)
+    assert needed
+    assert set(needed) <= set(stored.design.fields())
+    problems = check_fields(needed, parse_feed(stored.feed_csv))
+    assert [problem for problem in problems if problem.severity == "error"] == []
