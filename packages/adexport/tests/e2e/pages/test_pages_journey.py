@@ -35,6 +35,7 @@ def test_the_whole_journey(page: Page, rooted: str, feed: bytes) -> None:
     expect(page.locator("#file-note")).to_contain_text("shoes.csv: 12 rows")
     expect(page.locator("#check")).to_contain_text("12 rows × 3 sizes × 2 formats =\n72 files", use_inner_text=True)
     expect(page.locator("#weight")).to_contain_text("of 150 kB")
+    switch_the_preview(page)
     page.get_by_label("Title of the export").fill("Autumn shoes")
     page.get_by_role("button", name="Export 72 files").click()
     page.wait_for_url(re.compile(rf"{ROOT_PATH}/exports/[0-9a-f]+$"))
@@ -46,6 +47,16 @@ def test_the_whole_journey(page: Page, rooted: str, feed: bytes) -> None:
     expect(page.locator(".tile .picture img")).to_have_count(36)
     look_at_one(page)
     check_downloads(page)
+
+
+def switch_the_preview(page: Page) -> None:
+    """The renderer's own picture follows size, format and row."""
+    canvas = page.locator("#stage canvas")
+    page.get_by_label("Size", exact=True).select_option("728x90")
+    page.get_by_label("Format", exact=True).select_option("png")
+    page.get_by_role("button", name="Next row").click()
+    expect(canvas).to_have_attribute("aria-label", "728×90 as png, row 2")
+    expect(canvas).to_have_attribute("width", "728")
 
 
 def look_at_one(page: Page) -> None:

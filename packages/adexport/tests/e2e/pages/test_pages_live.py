@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import Browser, BrowserContext, Request, expect
 
 Ask = Callable[..., str]
 Rows = list[dict[str, str]]
@@ -85,8 +85,15 @@ def test_a_cut_stream_resumes_and_shows_each_step_once(browser: Browser, site: s
 def test_many_open_pages_all_load_and_all_follow(context: BrowserContext, site: str, ask: Ask, many_rows: Rows) -> None:
     """A browser has six connections for a host; eight pages that each held one would leave none for the seventh."""
     export_id = ask(many_rows[:24], ("300x250", "300x600", "728x90"), formats=["png", "webp"], max_bytes=300_002)
+    streams: set[Request] = set()
+    most = []
+    context.on("request", lambda request: streams.add(request) if request.url.endswith("/events") else None)
+    context.on("request", lambda _: most.append(len(streams)))
+    context.on("requestfinished", lambda request: streams.discard(request))
+    context.on("requestfailed", lambda request: streams.discard(request))
     pages = [context.new_page() for _ in range(8)]
     for page in pages:
         page.goto(f"{site}/exports/{export_id}", timeout=10_000)
     for page in pages:
         expect(page.locator("#timeline li[data-kind=completed]")).to_be_visible(timeout=READY)
+    assert 2 <= max(most) <= 4
