@@ -12,8 +12,9 @@ import msgspec
 
 from adexport.assets.pictures import clean_picture
 from adexport.designs import Design, bundled_asset, parse_design
-from adexport.errors import AdExportError
+from adexport.errors import AdExportError, DesignError
 from adexport.feeds import Feed, parse_feed
+from adexport.needed_fields import refuse_unclosed
 from adexport.networks import Network
 from adexport.ports import FileStore
 from adexport.projections import microseconds
@@ -108,7 +109,6 @@ def sample_designs(samples: Mapping[str, Sample]) -> dict[str, StoredDesign]:
     }
 
 
-_parse = lru_cache(maxsize=256)(parse_design)
 _read_feed = lru_cache(maxsize=16)(parse_feed)
 
 
@@ -133,7 +133,7 @@ class Catalogue:
         rows = await self._service.fetch_all(
             "SELECT document FROM adexport_design ORDER BY created_us DESC, name LIMIT 1000"
         )
-        return [*self._samples.values(), *(_stored(row["document"]) for row in rows)]
+        return [*self._samples.values(), *(_stored(bytes(row["document"])) for row in rows)]
 
     async def design(self, name: str) -> StoredDesign:
         """The design of this name. Raises UnknownError."""
@@ -142,7 +142,7 @@ class Catalogue:
         document = await self._service.fetch_value("SELECT document FROM adexport_design WHERE name = $1", name)
         if document is None:
             raise UnknownError(f"There is no design named {name[:80]!r}. GET /v1/designs lists those there are.")
-        return _stored(document)
+        return _stored(bytes(document))
 
     async def keep_design(self, body: bytes) -> StoredDesign:
         """Check a design document and store it. Raises DesignError or StrictJSONError, and NameTakenError.
@@ -157,7 +157,7 @@ class Catalogue:
                 now = microseconds(tx)
                 await tx.execute(_KEEP_DESIGN, design.name, design.title, body, design.digest, now)
                 row = await tx.fetch_value("SELECT document FROM adexport_design WHERE name = $1", design.name)
-            known = _stored(row)
+            known = _stored(bytes(row))
         if known.design.digest != design.digest:
             raise NameTakenError(f"Another design is named {design.name!r}. Choose another name, such as one with -v2.")
         return known
@@ -224,6 +224,14 @@ def _bundled(name: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=256)
 def _stored(document: bytes) -> StoredDesign:
-    raw = cast(dict[str, Any], parse_json(bytes(document)))
-    return StoredDesign(design=_parse(bytes(document)), document=raw, sample=False)
+    return read_design(parse_json(document))
+
+
+def read_design(document: object) -> StoredDesign:
+    """The design that a JSON value from outside describes. Raises DesignError."""
+    if not isinstance(document, dict):
+        raise DesignError("$", "a design document is a JSON object")
+    refuse_unclosed(document)
+    return StoredDesign(design=parse_design(document), document=document, sample=False)

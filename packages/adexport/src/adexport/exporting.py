@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from adexport.catalogue import Catalogue, StoredDesign
-from adexport.designs import Design, parse_design
+from adexport.catalogue import Catalogue, StoredDesign, read_design
+from adexport.designs import Design
 from adexport.errors import AdExportError
 from adexport.events import AdExportRequested, ExportCancelled
 from adexport.export import State, deadline, require_cancellable, require_retryable
@@ -119,7 +119,7 @@ class Exporting:
         """The named or given design. Raises UnknownError or DesignError."""
         if isinstance(design, str):
             return await self._catalogue.design(design)
-        return StoredDesign(design=parse_design(design), document=design, sample=False)
+        return read_design(design)
 
     async def load_feed(self, stored: StoredDesign, feed: str | None, rows: list[dict[str, str]] | None) -> Feed:
         """The rows of an export: given, uploaded, or the design's sample feed. Raises RequestError."""
