@@ -43,7 +43,8 @@ def revolve(heights: list[float], radii: list[float], centre: tuple[float, float
         side = (np.hypot(p[:, 0] - centre[0], p[:, 2] - centre[1]) - radius) * 0.75
         cap = np.abs(p[:, 1] - (heights[0] + heights[-1]) / 2) - (heights[-1] - heights[0]) / 2
         outside = np.hypot(np.maximum(side + 0.03, 0), np.maximum(cap + 0.03, 0)) - 0.03
-        return np.where((side > -0.03) | (cap > -0.03), outside, np.maximum(side, cap)).astype(np.float32)
+        nearest: Array = np.where((side > -0.03) | (cap > -0.03), outside, np.maximum(side, cap)).astype(np.float32)
+        return nearest
 
     return distance
 
@@ -86,7 +87,8 @@ def normals(field: Field, p: Array) -> Array:
         step = np.zeros(3, np.float32)
         step[axis] = 0.004
         result[:, axis] = field(p + step) - field(p - step)
-    return result / np.linalg.norm(result, axis=1, keepdims=True)
+    result /= np.linalg.norm(result, axis=1, keepdims=True)
+    return result
 
 
 def shade(field: Field, p: Array, light: Array) -> Array:
@@ -107,7 +109,7 @@ def occlusion(field: Field, p: Array, n: Array) -> Array:
     total = np.zeros(len(p), np.float32)
     for step in (0.04, 0.1, 0.2, 0.36):
         total += (step - field(p + n * step)) * (0.5 / step)
-    return np.clip(1 - total * 0.55, 0, 1)
+    return np.asarray(np.clip(1 - total * 0.55, 0, 1))
 
 
 def studio(bodies: list[tuple[Field, str, float]], backdrop: str, glow: int = -1, size: int = 1200) -> Image.Image:
@@ -119,7 +121,7 @@ def studio(bodies: list[tuple[Field, str, float]], backdrop: str, glow: int = -1
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
 
     def things(p: Array) -> Array:
-        return np.min([body[0](p) for body in bodies], axis=0)
+        return np.asarray(np.min([body[0](p) for body in bodies], axis=0))
 
     lamp, fill = np.array([-3.0, 4.6, 3.4], np.float32), np.array([4.0, 2.0, 3.0], np.float32)
     image = backdrop_light(things, origin, rays, across, down, rgb(backdrop), lamp)
@@ -173,7 +175,8 @@ def surface(
         spot = smoothstep(0.965, 0.995, np.sum(n * half, axis=1)) * gloss * lit
         total += power * (colour * (facing * lit)[:, None] + 0.55 * spot[:, None])
     rim = (1 - np.abs(np.sum(n * rays, axis=1))) ** 4
-    return total + (wall * 0.5 + 0.12) * (rim * (0.25 + gloss))[:, None]
+    total += (wall * 0.5 + 0.12) * (rim * (0.25 + gloss))[:, None]
+    return np.asarray(total)
 
 
 def develop(light: Array, grain: float = 0.006) -> Image.Image:
@@ -212,7 +215,7 @@ def ridge(width: int, seed: int, cells: float, sharp: float) -> Array:
     line = noise2((2, width), (0.6, cells), seed, 8 if sharp > 0.3 else 2)[0]
     line = (line - line.min()) / (line.max() - line.min())
     folded = 1 - np.abs(2 * line - 1)
-    return (sharp * (0.55 * folded**1.5 + 0.45 * line) + (1 - sharp) * line**1.5).astype(np.float32)
+    return np.asarray(sharp * (0.55 * folded**1.5 + 0.45 * line) + (1 - sharp) * line**1.5, np.float32)
 
 
 def landscape(
@@ -258,7 +261,8 @@ def relief(shape: tuple[int, int], seed: int, sharp: float, side: int) -> Array:
     creased = 1 - np.abs(2 * ground - 1)
     ground = sharp * creased + (1 - sharp) * ground
     slope = np.gradient(ground, axis=1) * side + 0.6 * np.gradient(ground, axis=0)
-    return np.clip(0.95 + slope * (55 + 70 * sharp) + 0.25 * (ground - 0.5), 0.4, 1.75)[..., None]
+    lit = np.clip(0.95 + slope * (55 + 70 * sharp) + 0.25 * (ground - 0.5), 0.4, 1.75)
+    return np.asarray(lit)[..., None]
 
 
 def mirror(light: Array, water: float, seed: int) -> Array:
