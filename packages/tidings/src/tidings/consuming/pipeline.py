@@ -75,20 +75,16 @@ class Pipeline:
         """Return the event; raises ParkedEventError or EventDecodeError."""
         return decode_event(envelope, self._registry, self._into.get(envelope.type))
 
-    async def run(self, envelope: Envelope, hand: Hand) -> None:
+    def run(self, envelope: Envelope, hand: Hand) -> Awaitable[None]:
         """Decode and handle; raises whatever decoding or the handler raises."""
-        await self._call(self.decode(envelope), hand)
+        return self._call(self.decode(envelope), hand)
 
 
 def _handler_call(subscription: Subscription) -> Call:
     handler: Callable[..., Any] = subscription.handler
     second = subscription.takes_second
     if subscription.is_async:
-
-        async def call(event: Event, hand: Hand) -> None:
-            await (handler(event, hand) if second else handler(event))
-
-        return call
+        return handler if second else lambda event, _: handler(event)
 
     threads = ThreadPoolExecutor(subscription.concurrency, thread_name_prefix=f"tidings-{subscription.name}")
 

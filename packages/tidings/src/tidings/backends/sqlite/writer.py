@@ -58,13 +58,13 @@ class Writer:
         """True while no transaction is open and none waits for its turn."""
         return not self._turn.locked()
 
-    async def publish(self, envelopes: Sequence[Envelope]) -> None:
-        """Append envelopes in the next group; returns once they are durable."""
-        await self._enqueue(None, envelopes)
+    def publish(self, envelopes: Sequence[Envelope]) -> "asyncio.Future[None]":
+        """Append envelopes in the next group; the future is done once they are durable."""
+        return self._enqueue(None, envelopes)
 
-    async def run(self, unit: Callable[[Statements], Awaitable[Any]]) -> Any:
-        """Run a closed unit in the next group; returns its result once that is durable."""
-        return await self._enqueue(unit, ())
+    def run(self, unit: Callable[[Statements], Awaitable[Any]]) -> "asyncio.Future[Any]":
+        """Run a closed unit in the next group; the future has its result once that is durable."""
+        return self._enqueue(unit, ())
 
     def _enqueue(
         self, unit: Callable[[Statements], Awaitable[Any]] | None, envelopes: Sequence[Envelope]
@@ -149,7 +149,7 @@ class Writer:
         await self._begin()
         self._statements.start()
         published = [envelope for waiting in group for envelope in waiting.envelopes]
-        outcomes = [await self._outcome(waiting) for waiting in group]
+        outcomes = [await self._outcome(waiting.unit) if waiting.unit else (None, None) for waiting in group]
         if published:
             await self._statements.append(published)
         reach("publish.before_commit")
@@ -157,12 +157,10 @@ class Writer:
         reach("publish.after_commit")
         return outcomes
 
-    async def _outcome(self, waiting: _Waiting) -> tuple[Any, Exception | None]:
-        if waiting.unit is None:
-            return None, None
+    async def _outcome(self, unit: Callable[[Statements], Awaitable[Any]]) -> tuple[Any, Exception | None]:
         await self._statements.savepoint()
         try:
-            result = await waiting.unit(self._statements)
+            result = await unit(self._statements)
         except Exception as error:
             if not self._connection.in_transaction:
                 raise  # SQLite rolled back the whole transaction by itself (full disk, I/O error)
