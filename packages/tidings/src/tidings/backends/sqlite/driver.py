@@ -145,10 +145,10 @@ class StandardConnection:
 
 
 def split(script: str) -> list[str]:
-    """Split a script into statements, as SQLite itself finds their ends (triggers included)."""
+    """Split a script into statements, as SQLite itself finds their ends (triggers and strings included)."""
     statements, current = [], ""
-    for line in script.splitlines(keepends=True):
-        current += line
+    for part in re.split(r"(?<=;)", script):
+        current += part
         if sqlite3.complete_statement(current):
             statements.append(current)
             current = ""
@@ -160,6 +160,7 @@ def split(script: str) -> list[str]:
 def translated(code: int, message: str) -> TidingsError:
     """Return our error for a SQLite result code."""
     primary = code & 0xFF
+    message = message.rstrip(".")
     if primary in (_BUSY, _LOCKED):
         return StoreBusyError(f"The SQLite file is busy ({message}): another process writes. It is tried again.")
     if primary == _FULL:
