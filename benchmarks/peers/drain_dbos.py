@@ -1,7 +1,7 @@
 """DBOS on SQLite: a queue of workflows that do nothing. Prints JSON; runs in .venv-bench/dbos.
 
-python drain_dbos.py FILE COUNT. The rate counts from the first workflow's start until every outcome is recorded: start-up
-is left out. The queue is polled every 10 ms instead of every second; journal and synchronous are DBOS's own choice.
+python drain_dbos.py FILE COUNT. The rate counts from the first workflow's start until every outcome is recorded:
+start-up is left out. The queue is polled every 10 ms instead of every second; journal and synchronous are DBOS's own.
 """
 
 import json

@@ -121,7 +121,7 @@ def write(connection: Any, rows: Sequence[Row]) -> None:
     connection.execute("COMMIT")
 
 
-def drain(connection: Any, decode: Callable[[bytes], Any], count: int, *, effect: bool) -> float:
+def drain(connection: Any, decode: Callable[[bytes], Any], count: int, *, effect: bool, batch: int) -> float:
     """Handle `count` events of the log in batches, one transaction each; return the seconds it took.
 
     With `effect` a savepoint and one row of the handler's own for each event; every batch writes its progress.
@@ -129,7 +129,7 @@ def drain(connection: Any, decode: Callable[[bytes], Any], count: int, *, effect
     began, position, step = time.perf_counter(), 0, 0
     while count > 0:
         rows = connection.execute(
-            "SELECT position, data FROM tidings_log WHERE position > ?1 ORDER BY position LIMIT ?2", (position, BATCH)
+            "SELECT position, data FROM tidings_log WHERE position > ?1 ORDER BY position LIMIT ?2", (position, batch)
         ).fetchall()
         connection.execute("BEGIN IMMEDIATE")
         for position, data in rows:  # noqa: B007 - the last one is the progress
