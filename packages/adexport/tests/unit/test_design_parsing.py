@@ -117,6 +117,22 @@ def test_too_many_layers_are_refused() -> None:
         parse_design(_document(layers=groups))
 
 
+def test_parts_that_multiply_are_refused_before_they_grow() -> None:
+    parts: dict[str, Any] = {"p0": {"type": "shape"}}
+    for level in range(1, 11):
+        parts[f"p{level}"] = {"type": "group", "layers": [{"use": f"p{level - 1}"}] * 90}
+    with pytest.raises(DesignError, match="more than 400 layers"):
+        parse_design(_document(parts=parts, layers=[{"use": "p10"}]))
+
+
+def test_a_text_of_openings_is_refused_at_once() -> None:
+    layer = {"type": "text", "id": "t", "text": "{{ " * 3000, "size": 20}
+    with pytest.raises(DesignError, match="unfinished placeholder"):
+        parse_design(_document(layers=[layer]))
+    with pytest.raises(DesignError, match="too long; use at most 10000"):
+        parse_design(_document(layers=[layer | {"text": "x" * 10_001}]))
+
+
 def test_overrides_apply_in_order_to_the_sizes_they_name() -> None:
     design = parse_design(
         _document(

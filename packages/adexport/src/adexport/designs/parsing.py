@@ -172,9 +172,9 @@ def _variation(document: Document, chosen: Sequence[bool], path: str) -> Variati
             safe_area = override.safe_area or safe_area
             for name, patch in override.set.items():
                 patches[name] = patches.get(name, {}) | patch
-    used: set[str] = set()
-    tree = [_expand(layer, document.parts, patches, used, f"{path}.layers", 0) for layer in layers]
-    if unknown := set(patches) - used - _known_ids(document):
+    expansion = _Expansion(document.parts, patches)
+    tree = [expansion.expand(layer, f"{path}.layers", 0) for layer in layers]
+    if unknown := set(patches) - expansion.patched - _known_ids(document):
         raise DesignError(f"{path}.set.{min(unknown)}", "no layer has this id")
     typed = tuple(_convert(layer, AnyLayer, f"{path}.layers[{at}]") for at, layer in enumerate(tree))  # type: ignore[arg-type]
     _check(typed, path)
@@ -194,35 +194,47 @@ def _ids(raw: Any) -> Iterator[str]:
             yield from _ids(child)
 
 
-def _expand(raw: Any, parts: dict[str, Raw], patches: dict[str, Raw], used: set[str], path: str, depth: int) -> Any:
-    """Replace `{"use": part}` by that part, apply the patches, and go on inside groups."""
-    if depth > _DEEPEST:
-        raise DesignError(path, f"groups are nested more than {_DEEPEST} deep; a part may not use itself")
-    if not isinstance(raw, dict):
+@dataclass(slots=True)
+class _Expansion:
+    """Writes out a tree of layers: parts where they are used, patches by id. Counts, so that it stays small."""
+
+    parts: dict[str, Raw]
+    patches: dict[str, Raw]
+    patched: set[str] = field(default_factory=set)
+    count: int = 0
+
+    def expand(self, raw: Any, path: str, depth: int) -> Any:
+        """Replace `{"use": part}` by that part, apply the patches, and go on inside groups."""
+        self.count += 1
+        if self.count > _MOST_LAYERS:
+            raise DesignError(path, f"there are more than {_MOST_LAYERS} layers, those inside parts included")
+        if depth > _DEEPEST:
+            raise DesignError(path, f"groups are nested more than {_DEEPEST} deep; a part may not use itself")
+        if not isinstance(raw, dict):
+            return raw
+        if "use" in raw:
+            raw = self._part(raw, path)
+        name = raw.get("id")
+        if isinstance(name, str) and name in self.patches:
+            self.patched.add(name)
+            raw = raw | self.patches[name]
+        if isinstance(raw.get("layers"), list | tuple):
+            return {**raw, "layers": [self.expand(each, f"{path}.layers", depth + 1) for each in raw["layers"]]}
         return raw
-    if "use" in raw:
+
+    def _part(self, raw: Raw, path: str) -> Raw:
         part = raw["use"]
-        if not isinstance(part, str) or part not in parts:
+        if not isinstance(part, str) or part not in self.parts:
             raise DesignError(f"{path}.use", f"{part!r} is not among $.parts")
-        raw = {"id": part, **parts[part], **{key: each for key, each in raw.items() if key != "use"}}
-    name = raw.get("id")
-    if isinstance(name, str) and name in patches:
-        used.add(name)
-        raw = raw | patches[name]
-    if isinstance(raw.get("layers"), list | tuple):
-        inner = [_expand(each, parts, patches, used, f"{path}.layers", depth + 1) for each in raw["layers"]]
-        return {**raw, "layers": inner}
-    return raw
+        return {"id": part, **self.parts[part], **{key: each for key, each in raw.items() if key != "use"}}
 
 
 def _check(layers: tuple[AnyLayer, ...], path: str) -> None:
-    """What the types cannot say: ids occur once, and there are not too many layers."""
+    """What the types cannot say: ids occur once."""
     seen: set[str] = set()
-    for count, layer in enumerate(walk(layers)):
+    for layer in walk(layers):
         if layer.id in seen:
             raise DesignError(f"{path}.layers", f"two layers have the id {layer.id!r}; ids are unique")
-        if count >= _MOST_LAYERS:
-            raise DesignError(f"{path}.layers", f"there are more than {_MOST_LAYERS} layers")
         seen.add(layer.id)
 
 

@@ -7,7 +7,9 @@ from functools import lru_cache
 
 from adexport.designs.filters import BLANK_IS_FINE, COUNTED, FILTERS
 
-_HOLE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_LONGEST = 10_000
+# No braces inside: so an opening without its end is found in one pass, however many there are.
+_HOLE = re.compile(r"\{\{([^{}]*)\}\}")
 _PIECE = re.compile(r"""'[^']*'|"[^"]*"|[^|'"]+|\|""")
 _FILTER = re.compile(r"""\s*([a-z]+)\s*(?::\s*('[^']*'|"[^"]*"|\d+)\s*)?""")
 _FIELD = re.compile(r"[^\W\d][\w .#/()-]{0,99}")
@@ -63,6 +65,8 @@ class Template:
 @lru_cache(maxsize=1024)
 def parse_template(source: str) -> Template:
     """Compile a text with placeholders. Raises ValueError that says what is wrong and what is allowed."""
+    if len(source) > _LONGEST:
+        raise ValueError(f"a text of {len(source)} characters is too long; use at most {_LONGEST}")
     parts: list[str | Placeholder] = []
     position = 0
     for match in _HOLE.finditer(source):
