@@ -6,7 +6,7 @@ import { refresh } from "./patch.js";
 
 // A page of a large export takes the server a while: what one took decides when the next is asked for.
 const SOONEST = 300;
-const SHARE = 4;
+const SHARE = 2;
 const timeline = document.getElementById("timeline");
 const live = document.getElementById("live");
 const progress = document.getElementById("progress");
