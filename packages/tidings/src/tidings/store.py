@@ -269,7 +269,7 @@ class ReadyStatements(Protocol):
     """What is said of work. `unready` and `give_back` are fenced by owner and attempt."""
 
     async def fill(self, rows: Sequence[Ready]) -> None:
-        """Add work that waits."""
+        """Add work that waits, or that an owner has."""
 
     async def claim(self, subscription: str, owner: str, after: str, limit: int) -> list[Ready]:
         """Take work that waits, the shares in turn from the one after `after`; each start counts as an attempt."""
@@ -368,6 +368,12 @@ class Store(Protocol):
         """Wake every listener if another process has committed since the last look, and say so.
 
         None: no other process can write here, so nobody needs to look.
+        """
+
+    async def upkeep(self, keeps: Sequence[str], now: int) -> int:
+        """Do what only this store needs for its retention classes: make partitions ahead, drop what is wholly past.
+
+        Drops only below every subscription's floor. Returns how many events were dropped.
         """
 
     async def status(self) -> Mapping[str, object]:

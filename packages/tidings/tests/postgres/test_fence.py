@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+
 from tidings.backends.postgres import PostgresStore, open_store
 from tidings.backends.postgres.fence import _HIGH, Fence
 from tidings.events import Envelope

@@ -16,7 +16,7 @@ from tidings.backends.postgres.grouping import Groups
 from tidings.backends.postgres.notices import Notices
 from tidings.backends.postgres.statements import PostgresStatements
 from tidings.errors import StoreUnavailableError, TransactionError, TransactionHeldTooLongError
-from tidings.events import Envelope
+from tidings.events import FOREVER, Envelope
 from tidings.points import reach
 from tidings.store import Statements, WorkerRow
 from tidings.world import World
@@ -249,6 +249,18 @@ class PostgresStore:
     def is_alive(self, worker: WorkerRow, now: int) -> bool:
         """Say whether a worker can hold leases: its expiry has not passed by the database's clock."""
         return worker.expires > 0
+
+    async def upkeep(self, keeps: Sequence[str], now: int) -> int:
+        """Make partitions ahead, and drop ranges that lie below every floor and are wholly past their retention."""
+        dropped = 0
+        classes = [keep for keep in keeps if keep != FOREVER]
+        async with self.transaction() as statements:
+            await statements.partitions.ensure(classes, await self._fence.look())
+        for keep in classes:
+            async with self.transaction() as statements:
+                floor = min([*(await statements.floors()).values(), await self._fence.look()])
+                dropped += await statements.partitions.drop(keep, floor, now - int(keep) * 1_000_000)
+        return dropped
 
     async def status(self) -> Mapping[str, object]:
         """Return facts about the database, and who holds the fence."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from tidings.backends.postgres.driver import HeldSession, Session
 from tidings.backends.postgres.fence import Fence
+from tidings.backends.postgres.partitions import Partitions
 from tidings.backends.postgres.statements.held import HeldStatements
 from tidings.backends.postgres.statements.log import LogStatements
 from tidings.backends.postgres.statements.progress import ProgressStatements
@@ -27,6 +28,12 @@ class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, Read
         self._depth = 0
         self._unreleased = ""
         self.touched: set[str] = set()
+
+    @property
+    def partitions(self) -> Partitions:
+        """The partitions of the log, seen from this transaction."""
+        assert isinstance(self._db, HeldSession)  # changes of tables need a transaction
+        return Partitions(self._db, self)
 
     @property
     def connection(self) -> Any:

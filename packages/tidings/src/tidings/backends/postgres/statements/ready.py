@@ -10,8 +10,9 @@ from tidings.store import KEY_RELEASED, PROGRESS_CHANGED, READY_CHANGED, Ready
 _COLUMNS = "subscription, share, position, lane, key, attempt, owner, failures"
 _FENCE = "subscription = $1 AND share = $2 AND position = $3 AND owner = $4 AND attempt = $5"
 _FILL = (
-    "INSERT INTO tidings.ready (subscription, share, position, lane, key, attempt, failures) SELECT * FROM "
-    "unnest($1::text[], $2::text[], $3::bigint[], $4::smallint[], $5::text[], $6::integer[], $7::bytea[])"
+    "INSERT INTO tidings.ready (subscription, share, position, lane, key, attempt, owner, failures) "
+    "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::smallint[], $5::text[], $6::integer[], "
+    "$7::text[], $8::bytea[])"
 )
 
 # Shares in turn, beginning after $3 and going round; each gives its first rows until $4 are taken. Rows that another
@@ -46,11 +47,14 @@ class ReadyStatements(Speaker):
     """Part of PostgresStatements."""
 
     async def fill(self, rows: Sequence[Ready]) -> None:
-        """Add work that waits."""
+        """Add work that waits, or that an owner has."""
         if not rows:
             return
         columns = zip(
-            *[(r.subscription, r.share, r.position, r.lane, r.key, r.attempt, pack_failures(r.failures)) for r in rows],
+            *[
+                (r.subscription, r.share, r.position, r.lane, r.key, r.attempt, r.owner, pack_failures(r.failures))
+                for r in rows
+            ],
             strict=True,
         )
         await self._db.run(_FILL, *[list(column) for column in columns])

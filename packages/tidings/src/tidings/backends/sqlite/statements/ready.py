@@ -17,11 +17,11 @@ class ReadyStatements(Speaker):
     """Part of SqliteStatements."""
 
     async def fill(self, rows: Sequence[Ready]) -> None:
-        """Add work that waits."""
+        """Add work that waits, or that an owner has."""
         self._db.many(
             f"INSERT INTO tidings_ready ({_COLUMNS}) VALUES ({marks(8)})",
             [
-                (r.subscription, r.share, r.position, r.lane, r.key, r.attempt, None, pack_failures(r.failures))
+                (r.subscription, r.share, r.position, r.lane, r.key, r.attempt, r.owner, pack_failures(r.failures))
                 for r in rows
             ],
         )

@@ -1,0 +1,132 @@
+"""Partitions by retention class: made ahead, dropped whole, never above a floor, dead letters kept."""
+
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tidings.backends.postgres import PostgresStore, open_store, partitions
+from tidings.events import Envelope
+from tidings.service import system_clock, uuid7_ids
+from tidings.store import DEAD, DISCARDED, Held, LaneStep, Statements, SubscriptionRow
+from tidings.world import World, microseconds
+
+DAY = timedelta(days=1)
+KEEP = "86400"
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+async def store(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PostgresStore]:
+    monkeypatch.setattr(partitions, "RANGE", 10)
+    made = open_store(postgres_url, World(system_clock, random.Random(1), uuid7_ids))
+    await made.open(migrate=True)
+    await made.upkeep([KEEP], microseconds(NOW))
+    yield made
+    await made.close()
+
+
+def envelope(number: int, age: timedelta, keep: str = KEEP) -> Envelope:
+    event_id = f"e{number}"
+    return Envelope(
+        id=event_id,
+        source="p",
+        type="p.kept",
+        time=NOW - age,
+        correlation=event_id,
+        key=f"k{number}",
+        keep=keep,
+        data=b'{"n":%d}' % number,
+    )
+
+
+async def tables(store: PostgresStore) -> list[str]:
+    rows = await store.reading.query(
+        "SELECT relname FROM pg_class WHERE relname LIKE 'log\\_keep%' AND relkind IN ('r', 'p')", ()
+    )
+    return sorted(row[0] for row in rows[1])
+
+
+async def positions(store: PostgresStore) -> list[int]:
+    rows = await store.reading.query("SELECT position FROM tidings.log ORDER BY position", ())
+    return [row[0] for row in rows[1]]
+
+
+async def subscribe_at(store: PostgresStore, position: int) -> None:
+    async def unit(statements: Statements) -> None:
+        await statements.register(SubscriptionRow("s", "p", "transaction", True, ("p.kept",), 0))
+        await statements.advance("s", [LaneStep(lane, 1, position, None) for lane in range(store.lanes)])
+
+    await store.run(unit)
+
+
+async def test_events_of_a_class_go_to_its_ranges(store: PostgresStore) -> None:
+    await store.publish([envelope(n, DAY) for n in range(25)])
+    assert f"log_keep_{KEEP}_0" in await tables(store)
+    rows = await store.reading.query(f"SELECT count(*) FROM tidings.log_keep_{KEEP}_1", ())
+    assert rows[1] == [(10,)]
+    await store.upkeep([KEEP], microseconds(NOW))
+    assert f"log_keep_{KEEP}_4" in await tables(store)
+
+
+async def test_past_ranges_are_dropped_whole_below_the_floor_only(store: PostgresStore) -> None:
+    await store.publish([envelope(n, 3 * DAY) for n in range(25)])
+    await subscribe_at(store, 15)
+    assert await store.upkeep([KEEP], microseconds(NOW)) == 9  # positions 1 to 9; the next range ends above the floor
+    assert (await positions(store))[0] == 10
+    assert f"log_keep_{KEEP}_0" not in await tables(store)
+
+
+async def test_what_is_not_past_its_retention_stays(store: PostgresStore) -> None:
+    await store.publish([envelope(n, DAY / 2 if n == 5 else 3 * DAY) for n in range(25)])
+    await subscribe_at(store, 25)
+    assert await store.upkeep([KEEP], microseconds(NOW)) == 0
+    assert len(await positions(store)) == 25
+
+
+async def test_forever_is_never_dropped(store: PostgresStore) -> None:
+    await store.publish([envelope(n, 3000 * DAY, keep="forever") for n in range(25)])
+    await subscribe_at(store, 25)
+    assert await store.upkeep([KEEP, "forever"], microseconds(NOW)) == 0
+
+
+async def test_dead_letters_keep_their_bytes_and_discarded_ones_go(store: PostgresStore) -> None:
+    await store.publish([envelope(n, 3 * DAY) for n in range(12)])
+    await subscribe_at(store, 12)
+
+    async def unit(statements: Statements) -> None:
+        await statements.hold(
+            [Held("s", 3, 0, "k2", True, DEAD, attempts=3), Held("s", 4, 0, "k3", False, DISCARDED, actor="ann")]
+        )
+
+    await store.run(unit)
+    assert await store.upkeep([KEEP], microseconds(NOW)) == 9
+    (dead,) = await store.reading.held("s", [3, 4])
+    assert dead.envelope is not None
+    assert dead.envelope.data == b'{"n":2}'
+
+
+async def test_a_class_without_a_partition_still_takes_events(store: PostgresStore) -> None:
+    await store.publish([envelope(1, DAY, keep="3600")])
+    assert len(await positions(store)) == 1
+    await store.upkeep(["3600"], microseconds(NOW))  # its rows are in log_other: the partition is left for later
+    await store.publish([envelope(2, DAY, keep="3600")])
+    assert len(await positions(store)) == 2
+
+
+async def test_a_lock_that_is_not_to_be_had_is_left_to_the_next_upkeep(
+    store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncpg
+
+    monkeypatch.setattr(partitions, "LOCK_TIMEOUT", "100ms")
+    await store.publish([envelope(n, 3 * DAY) for n in range(12)])
+    await subscribe_at(store, 12)
+    reader: Any = await asyncpg.connect(postgres_url)
+    async with reader.transaction():
+        await reader.fetch("SELECT 1 FROM tidings.log LIMIT 1")
+        assert await store.upkeep([KEEP], microseconds(NOW)) == 0
+    assert await store.upkeep([KEEP], microseconds(NOW)) == 9
+    await reader.close()
