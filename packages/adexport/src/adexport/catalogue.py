@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from adexport.designs import Sample
     from tidings import Service
 
+_LOG = logging.getLogger("adexport.catalogue")
 _KEEP_DESIGN = """INSERT INTO adexport_design (name, title, document, digest, created_us) VALUES ($1, $2, $3, $4, $5)
  ON CONFLICT (name) DO NOTHING"""
 _KEEP_FEED = """INSERT INTO adexport_feed (id, filename, columns, row_count, bytes, created_us)
@@ -234,4 +236,13 @@ def read_design(document: object) -> StoredDesign:
     if not isinstance(document, dict):
         raise DesignError("$", "a design document is a JSON object")
     refuse_unclosed(document)
-    return StoredDesign(design=parse_design(document), document=document, sample=False)
+    try:
+        design = parse_design(document)
+    except AdExportError:
+        raise
+    except (
+        Exception
+    ) as error:  # whatever a stranger's document upsets is the document's fault to them, and ours to read
+        _LOG.exception("A design document upset its checks")
+        raise DesignError("$", f"it cannot be read ({type(error).__name__}); see docs/reference/design.md") from error
+    return StoredDesign(design=design, document=document, sample=False)
