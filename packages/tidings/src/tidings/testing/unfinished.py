@@ -57,7 +57,8 @@ async def _pending(statements: Statements, row: SubscriptionRow) -> list[Unfinis
     found = []
     for step in await statements.steps(row.name):
         after = step.position
-        while (page := await statements.read(after, row.types, [step.lane], PAGE)).scanned > after:
+        # A relay has no types of its own: it carries every one.
+        while (page := await statements.read(after, row.types or None, [step.lane], PAGE)).scanned > after:
             found += [Unfinished(row.name, record.position, "pending", why) for record in page.records]
             after = page.scanned
     return found

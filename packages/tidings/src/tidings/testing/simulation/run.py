@@ -1,0 +1,350 @@
+"""One seed: processes on one file, clients, faults, healing, then the checks. The real code runs; only the world is made up."""
+
+import asyncio
+import logging
+import shutil
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+
+from msgspec import Struct, field
+
+from tidings import points
+from tidings.backends.sqlite import open_store
+from tidings.consuming import worker
+from tidings.service import Service, uuid7_ids
+from tidings.store import LANDING, PARKED, Statements
+from tidings.testing.simulation import checks
+from tidings.testing.simulation.clients import Clients
+from tidings.testing.simulation.loop import GROUP, SimulatedLoop, StuckError, bury
+from tidings.testing.simulation.mutants import planted
+from tidings.testing.simulation.network import Network, SimulatedTransport
+from tidings.testing.simulation.process import EPOCH, Crash, LateCommits, Process
+from tidings.testing.simulation.workload import SOURCE, SUBSCRIPTIONS, Options, Witness, declare
+from tidings.testing.unfinished import unfinished
+from tidings.world import World
+
+LONGEST_DRAIN = 900.0
+"""Virtual seconds after the healing within which everything must be settled."""
+
+LOOKS = (0.03, 0.4)
+"""Seconds between looks for other processes' commits here: looking is most of what an idle simulation does."""
+
+
+LANES = 4
+"""Lanes of the simulated log: a few are enough to be shared out, and fewer rows make a seed cheaper."""
+
+
+class Report(Struct):
+    """What one seed brought. `trace` is equal for equal seeds; `violations` are the promises that were broken."""
+
+    seed: int
+    violations: list[str] = field(default_factory=list)
+    trace: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    events: int = 0
+    crashes: list[str] = field(default_factory=list)
+    points: Counter[str] = field(default_factory=Counter)
+
+
+def simulate(seed: int, mutant: str | None = None) -> Report:
+    """Run one seed, maybe with a bug planted (see mutants.py), and check every promise.
+
+    The same seed does the same, step by step.
+    """
+    with planted(mutant):
+        simulation = Simulation(seed)
+        try:
+            return simulation.run()
+        finally:
+            simulation.close()
+
+
+@lru_cache(maxsize=1)
+def _template() -> bytes:
+    """Return an empty database with every table, made once: migrating costs more than a simulation."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "template.db")
+        world = World(lambda: EPOCH, Random(0), uuid7_ids)
+
+        async def make() -> None:
+            store = open_store(f"sqlite+apsw:///{path}", world)
+            store.lanes = LANES
+            await store.open(migrate=True)
+            await store.close()
+
+        asyncio.run(make())
+        return path.read_bytes()
+
+
+class Simulation:
+    """Everything of one seed. Only one may run at a time in a Python process: the points are watched globally."""
+
+    def __init__(self, seed: int) -> None:
+        self.report = Report(seed)
+        draw = self.random = Random(seed)
+        self.loop = SimulatedLoop(Random(draw.random()), draw.choice((0.0, 0.5, 0.9)))
+        memory = Path("/dev/shm")
+        self._folder = Path(tempfile.mkdtemp(prefix="tidings-sim-", dir=memory if memory.is_dir() else None))
+        self._file = self._folder / "sim.db"
+        self._file.write_bytes(_template())
+        self._processes: list[Process] = []
+        self._pids: Counter[int] = Counter()
+        self._late_commits = draw.random() < 0.5
+        self._options = Options(
+            names=tuple(sorted(draw.sample(list(SUBSCRIPTIONS), draw.choice((1, 2, 2, 3))))),
+            after_dead=draw.choice(("block", "block", "continue")),
+            pause_after=draw.choice((None, None, None, 20, 4)),
+            concurrency=draw.choice((1, 3, 20)),
+            lengthy=draw.choice((0.0, 0.1, 0.5)),
+        )
+        self._focus = {point: 0.2 for point in draw.sample(points.POINTS, draw.choice((0, 1, 2)))}
+        self._crashes_left = draw.choice((0, 1, 2, 4))
+        self._releases_at = draw.random() * 10
+        self._with_relay = draw.random() < 0.7
+        self._over = False
+        self._healed = False
+
+    # Running.
+
+    def run(self) -> Report:
+        """Run to the end, and return what it brought."""
+        asyncio.set_event_loop(self.loop)
+        with _watched(self._visit), _quiet():
+            try:
+                self.loop.run_until_complete(self._run())
+            except StuckError as error:
+                self.report.violations.append(f"stuck: {error}")
+        self.report.steps, self.report.seconds = self.loop.steps, self.loop.time()
+        return self.report
+
+    async def _run(self) -> None:
+        self.network = Network(self.loop, Random(self.random.random()))
+        self.network.failing = self.random.choice((0.0, 0.0, 0.2))
+        self.witness = Witness(Random(self.random.random()))
+        slots = self.random.choice((1, 2, 2, 2, 3, 4))
+        poison = self.random.random() < 0.25
+        self.clients = Clients(Random(self.random.random()), self.network, self._pick, self._options.names, poison)
+        running = [asyncio.ensure_future(self._slot(number)) for number in range(slots)]
+        seconds = self.random.choice((1.0, 5.0, 12.0))
+        faults = asyncio.ensure_future(self._faults(seconds))
+        await self.clients.work(self.random.randint(2, 10), seconds)
+        await faults
+        await self._heal()
+        await self._drain()
+        await self._check("after healing")
+        self.witness.mended = self.random.random() < 0.7
+        await self.clients.repair()
+        await self._drain()
+        await self._check("after redriving")
+        self._over = True
+        for process in self._processes:
+            process.kill("the end")
+        await asyncio.gather(*running)
+
+    async def _slot(self, number: int) -> None:
+        """Keep one process running, as a supervisor does."""
+        while not self._over:
+            process = self._start(number)
+            await process.death.wait()
+            self._note(f"{number} died: {process.killed_at}")
+            if not self._over:
+                await asyncio.sleep(self.random.random() * self.random.choice((0.1, 3.0)))
+
+    def _start(self, number: int) -> Process:
+        # In a container every process has the same id; elsewhere each gets a new one.
+        pid = number + 1 if self.random.random() < 0.3 else 100 + len(self._processes)
+        process = Process(number, pid, self.loop, Random(self.random.random()))
+        self._processes.append(process)
+        if not self._healed and self.random.random() < 0.15:
+            process.crash_after = int(self.random.random() * 300)
+        release = 2 if self._healed or self.loop.time() >= self._releases_at else 1
+        process.release = release
+        process.make(self._live(process, release))
+        return process
+
+    async def _live(self, process: Process, release: int) -> None:
+        service = Service(
+            SOURCE,
+            store=f"sqlite+apsw:///{self._file}",
+            grace=timedelta(seconds=2),
+            clock=process.clock,
+            random=process.random,
+        )
+        process.prepare(service, self._is_alive)
+        declare(service, self.witness, self._options, release)
+        service.transport = SimulatedTransport(self.network)
+        try:
+            async with service.running(relay=self._with_relay):
+                if self._late_commits:
+                    service.store._writer._commits = LateCommits(process.random)
+                process.started = True
+                await process.stopping.wait()
+        except Exception as error:
+            process.killed_at = f"{type(error).__name__}: {error}"
+        finally:
+            if process.alive:
+                process.ended()
+
+    def _is_alive(self, pid: int) -> bool:
+        return any(process.alive and process.pid == pid for process in self._processes)
+
+    def _pick(self) -> Process | None:
+        able = [process for process in self._processes if process.alive and process.started]
+        return self.clients.random.choice(able) if able else None
+
+    # Faults.
+
+    def _visit(self, point: str) -> None:
+        process = GROUP.get()
+        self.report.points[point] += 1
+        if not isinstance(process, Process) or not process.alive:
+            return
+        self._note(f"{process.number} {point}")
+        if self._healed or self._crashes_left <= 0:
+            return
+        if self.random.random() < self._focus.get(point, 0.002):
+            self._crashes_left -= 1
+            self.report.crashes.append(point)
+            process.kill(point)
+            raise Crash(point)
+
+    def _note(self, what: str) -> None:
+        self.report.trace = zlib.crc32(f"{self.loop.time():.6f} {what}".encode(), self.report.trace)
+
+    async def _faults(self, seconds: float) -> None:
+        """Kill, freeze, stop and mislead processes at random times; operators get in the way too."""
+        kinds = (self._kill, self._freeze, self._stop, self._mislead, self.clients.operate)
+        chosen = self.random.choices(kinds, (2, 2, 1, 1, 2), k=self.random.choice((0, 1, 3, 5)))
+        await asyncio.gather(*[self._at(self.random.random() * seconds, fault) for fault in chosen])
+
+    async def _at(self, when: float, fault: Callable[[], Awaitable[None]]) -> None:
+        await asyncio.sleep(when)
+        await fault()
+
+    async def _kill(self) -> None:
+        if (process := self._pick()) is not None:
+            process.kill("killed from outside")
+
+    async def _freeze(self) -> None:
+        """Stop a process for longer than its lease, often: then it goes on as if nothing had happened."""
+        if (process := self._pick()) is None:
+            return
+        process.frozen = True
+        await asyncio.sleep(self.random.random() * 20)
+        self.loop.thaw(process)
+
+    async def _stop(self) -> None:
+        if (process := self._pick()) is not None:
+            process.stopping.set()
+
+    async def _mislead(self) -> None:
+        """Let the clock of a process be wrong for a while."""
+        if (process := self._pick()) is None:
+            return
+        process.clock_error = timedelta(seconds=self.random.choice((-20, -2, 2, 20)))
+        await asyncio.sleep(self.random.random() * 5)
+        process.clock_error = timedelta(0)
+
+    # The end.
+
+    async def _heal(self) -> None:
+        """From now on nothing fails by itself; every process is of the second release, and nothing is paused."""
+        self._healed = True
+        self.network.failing = 0.0
+        for process in [process for process in self._processes if process.alive]:
+            process.crash_after = None
+            if process.release == 1:
+                process.stopping.set()
+        while not any(process.alive and process.started for process in self._processes):
+            await asyncio.sleep(0.5)
+        await self.clients.resume_all()
+
+    async def _drain(self) -> None:
+        """Wait until nothing is left to do, as the store says; not longer than LONGEST_DRAIN."""
+        until, pause = self.loop.time() + LONGEST_DRAIN, 0.5
+        while self.loop.time() < until:
+            if await self._is_drained():
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 10.0)
+
+    async def _is_drained(self) -> bool:
+        if self.network.waiting:
+            return False
+        async with self._looking() as statements:
+            left = [one for one in await unfinished(statements) if self._with_relay or one.subscription != checks.RELAY]
+            rows = await statements.letters([PARKED], LANDING, 0, 1000)
+            records = await statements.records([row.position for row in rows])
+            parked = [one for one in records.values() if one.envelope.type in self._types()]
+            return not left and not parked and await statements.next_scheduled() is None
+
+    def _types(self) -> set[str]:
+        return {one for name in self._options.names for one in SUBSCRIPTIONS[name][1]}
+
+    @asynccontextmanager
+    async def _looking(self) -> AsyncIterator[Statements]:
+        """Look at the file as somebody outside every process does."""
+        store = open_store(f"sqlite+apsw:///{self._file}", World(lambda: EPOCH, Random(0), uuid7_ids))
+        await store.open(migrate=False, read_only=True)
+        try:
+            yield store.reading
+        finally:
+            await store.close()
+
+    async def _check(self, when: str) -> None:
+        async with self._looking() as statements:
+            facts = await checks.collect(statements, self._options.names)
+            broken = [
+                *checks.all_or_nothing(facts, self.clients.history),
+                *checks.effects_once(facts),
+                *checks.ordered(facts, self._options.after_dead),
+                *checks.stable_ids(facts, self.witness.calls),
+                *checks.kept(facts),
+                *(checks.relayed(facts, self.network) if self._with_relay else ()),
+                *checks.drained(facts, self._types(), self._with_relay),
+            ]
+        self.report.events = len(facts.log)
+        self.report.violations += [f"{when}: {one}" for one in broken]
+
+    def close(self) -> None:
+        """Bury what the processes left, and remove the file."""
+        for process in self._processes:
+            process.kill("the end")
+            bury(process.tasks)
+        self.loop.close()
+        asyncio.set_event_loop(None)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def _watched(visit: Callable[[str], None]) -> Iterator[None]:
+    points.watch(visit)
+    before = worker.FIRST_LOOK, worker.LONGEST_LOOK
+    worker.FIRST_LOOK, worker.LONGEST_LOOK = LOOKS
+    try:
+        yield
+    finally:
+        worker.FIRST_LOOK, worker.LONGEST_LOOK = before
+        points.watch(None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the product logs about crashes and retries is expected here."""
+    log = logging.getLogger("tidings")
+    level, log_level = log.level, logging.getLogger("asyncio").level
+    log.setLevel(logging.CRITICAL + 1)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        logging.getLogger("asyncio").setLevel(log_level)
