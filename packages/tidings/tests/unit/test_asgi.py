@@ -35,22 +35,11 @@ async def test_health_follows_the_service(tmp_path: Path) -> None:
 
 async def test_a_store_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
     service = Service("shop", store=f"sqlite+apsw:///{tmp_path}/log.db")
-    async with service:
-        good = service.store.reading
-        service.store._reading.run("ATTACH ':memory:' AS other")  # type: ignore[attr-defined]
-        assert (await ask(health_app(service))).status_code == 200
-
-        class Broken:
-            async def query(self, sql: str, args: object) -> object:
-                from tidings import StoreUnavailableError
-
-                raise StoreUnavailableError("The disk is gone: plug it in.")
-
-        service.store.reading = Broken()  # type: ignore[misc,assignment]
+    async with service.running(consumers=False):
+        service.store._reading.close()  # type: ignore[attr-defined]  # the connection is lost
         answer = await ask(health_app(service))
-        service.store.reading = good  # type: ignore[misc]
         assert (answer.status_code, answer.json()["status"]) == (503, "store unavailable")
-        assert answer.json()["reason"] == "The disk is gone: plug it in."
+        assert answer.json()["reason"]
 
 
 async def test_head_has_no_body_and_other_methods_are_refused(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class HealthApp:
             return 503, health
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                await self._service.fetch_value("SELECT 1")
+                await self._service.store.reading.head()
         except (TidingsError, TimeoutError) as error:
             return 503, {**health, "status": "store unavailable", "reason": str(error) or "it did not answer in time"}
         return 200, health
