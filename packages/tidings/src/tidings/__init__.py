@@ -34,7 +34,7 @@ from tidings.errors import (
     UnknownEventVersionError,
 )
 from tidings.events import Envelope, Event, parse_json
-from tidings.operations.letters import DeadLetter
+from tidings.operations.dead_letters import DeadLetter
 from tidings.publishing.transaction import Row, SyncTransaction, Transaction
 from tidings.service import Service
 

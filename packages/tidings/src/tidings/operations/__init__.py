@@ -3,7 +3,7 @@
 Every time is in microseconds since 1970 UTC, and `now` is given by the caller.
 """
 
-from tidings.operations.letters import DeadLetter, Filter, Outcome, discard, letters, redrive
+from tidings.operations.dead_letters import DeadLetter, Filter, Outcome, discard, letters, redrive
 from tidings.operations.lock import Difference, declared, differences, lock_from_json, lock_to_json
 from tidings.operations.overview import Status, SubscriptionStatus, WorkerStatus, status, tail
 from tidings.operations.subscriptions import forget, pause, resume

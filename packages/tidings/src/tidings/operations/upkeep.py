@@ -6,7 +6,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from tidings.events.declaration import FOREVER
-from tidings.operations.letters import quiet
+from tidings.operations.dead_letters import quiet
 from tidings.store import Statements, Store
 
 DAY = 86_400 * 1_000_000

@@ -13,7 +13,7 @@ from tidings.consuming.landing import Landing
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.ready import WorkRunner
 from tidings.events import Envelope
-from tidings.operations import letters
+from tidings.operations import dead_letters as letters
 from tidings.publishing.producer import StableIds
 from tidings.publishing.relay import Relay
 from tidings.publishing.transaction import Transaction
