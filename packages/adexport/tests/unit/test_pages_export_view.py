@@ -37,7 +37,7 @@ class Stored(Queries):
         self.cells = cells
 
     async def export_groups(self, export_id: str, group: str) -> list[CellGroup]:
-        keys = dict.fromkeys(f"{one.width}x{one.height}" for one in self.cells)
+        keys = dict.fromkeys(f"{one.width}x{one.height}" if group == "size" else str(one.row) for one in self.cells)
         return [CellGroup(key=key, label=key, total=len(self.cells), done=0, failed=0, bytes=0) for key in keys]
 
     async def export_cells(self, export_id: str, *, offset: int = 0, limit: int = MAX_PAGE, **_: object) -> list[Cell]:
@@ -59,21 +59,35 @@ def test_a_size_is_laid_out_by_its_proportion(width: int, height: int, named: st
     assert proportion(width, height) == named
 
 
-async def test_the_pages_of_a_group_show_every_file_once() -> None:
-    cells = [cell(index, index // 2 + 1, ("jpeg", "png")[index % 2], "done") for index in range(600)]
-    asked = export(rows=300, total=600)
+async def test_the_pages_of_a_size_show_every_file_once() -> None:
+    cells = [cell(index, index // 2 + 1, ("jpeg", "png")[index % 2], "done") for index in range(2000)]
+    asked = export(rows=1000, total=2000)
     seen = []
-    for page in range(3):
+    for page in range(2):
         (group,), _ = await load_groups(Stored(cells), asked, "size", "300x250", page)
         seen += [one.index for art in group.artworks for one in art.cells]
-        assert group.more is (page < 2)
-    assert seen == list(range(600))
+        assert {len(art.cells) for art in group.artworks} == {2}
+        assert group.more is (page == 0)
+    assert seen == list(range(2000))
 
 
-async def test_a_picture_with_many_files_is_never_cut_in_two() -> None:
+async def test_the_overview_by_size_shows_the_first_rows_whole() -> None:
     cells = [cell(index, index // 7 + 1, f"format-{index % 7}", "done") for index in range(700)]
-    (group,), _ = await load_groups(Stored(cells), export(rows=100, total=700), "size", "300x250", 0)
+    (group,), following = await load_groups(Stored(cells), export(rows=100, total=700), "size", None, 0)
+    assert [art.row for art in group.artworks] == list(range(1, 25))
     assert {len(art.cells) for art in group.artworks} == {7}
+    assert (group.more, following) == (True, False)
+
+
+async def test_the_overview_by_row_goes_on_on_the_next_page() -> None:
+    cells = [cell(index, index // 2 + 1, ("jpeg", "png")[index % 2], "done") for index in range(60)]
+    asked = export(rows=30, total=60)
+    first, following = await load_groups(Stored(cells), asked, "row", None, 0)
+    rest, ended = await load_groups(Stored(cells), asked, "row", None, 1)
+    assert [group.artworks[0].row for group in first + rest] == list(range(1, 31))
+    assert (following, ended) == (True, False)
+    (single,), _ = await load_groups(Stored(cells), asked, "row", "17", 0)
+    assert [one.index for one in single.artworks[0].cells] == [32, 33]
 
 
 def test_the_pace_says_what_is_known() -> None:

@@ -10,9 +10,9 @@ from adexport.web import words
 
 Grouping = Literal["size", "row"]
 
-GROUPS_A_PAGE = 24
-ARTWORKS_A_GROUP = 24
-ARTWORKS_A_PAGE = 120
+ROWS_A_PAGE = 24
+# The page of a single size reads the files of its rows in all sizes: so many of them at most.
+FILES_READ = 1500
 
 
 class Artwork(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,31 +99,48 @@ async def load_groups(
 ) -> tuple[list[Group], bool]:
     """Read the groups of one page (counted from 0), and whether further groups follow.
 
-    With `only`, the key of a group, the page holds just that group, with many more of its artworks.
+    With `only`, the key of a group, the page holds just that group; a size then with more of its rows at a time.
     """
     groups = await queries.export_groups(export.id, grouping)
-    if only is not None:
-        chosen = [group for group in groups if group.key == only]
-        return [await _load(queries, export, grouping, group, ARTWORKS_A_PAGE, page) for group in chosen], False
-    shown = groups[page * GROUPS_A_PAGE : (page + 1) * GROUPS_A_PAGE]
-    loaded = [await _load(queries, export, grouping, group, ARTWORKS_A_GROUP, 0) for group in shown]
-    return loaded, len(groups) > (page + 1) * GROUPS_A_PAGE
+    if grouping == "row":
+        first = page * ROWS_A_PAGE
+        shown = groups[first : first + ROWS_A_PAGE] if only is None else [one for one in groups if one.key == only]
+        start, count = (first, ROWS_A_PAGE) if only is None else (int(only) - 1 if shown else 0, len(shown))
+    else:
+        shown = [one for one in groups if only in (None, one.key)]
+        count = ROWS_A_PAGE if only is None else max(ROWS_A_PAGE, FILES_READ // _files_a_row(export))
+        start = 0 if only is None else page * count
+    found = _by_group(artworks(await _read_rows(queries, export, start, count)), grouping)
+    more = grouping == "size" and start + count < export.rows
+    following = grouping == "row" and only is None and start + count < len(groups)
+    return [_group(group, found.get(group.key, []), grouping, more) for group in shown], following
 
 
-async def _load(
-    queries: Queries, export: ExportSummary, grouping: Grouping, group: CellGroup, most: int, page: int
-) -> Group:
-    pictures = export.rows if grouping == "size" else len(export.sizes)
-    files = -(-group.total // max(pictures, 1))
-    limit = min(most, MAX_PAGE // files) * files
-    offset = page * limit
-    cells = await queries.export_cells(export.id, group=grouping, only=group.key, offset=offset, limit=limit)
-    width, height = (cells[0].width, cells[0].height) if cells else (1, 1)
-    return Group(
-        group=group,
-        artworks=artworks(cells),
-        more=offset + len(cells) < group.total,
-        width=width,
-        height=height,
-        shape=proportion(width, height) if grouping == "size" else "plain",
-    )
+def _files_a_row(export: ExportSummary) -> int:
+    return max(export.total // max(export.rows, 1), 1)
+
+
+async def _read_rows(queries: Queries, export: ExportSummary, start: int, count: int) -> list[Cell]:
+    """All files of `count` rows from `start` on: they lie together, because every row has the same files in order."""
+    files = _files_a_row(export)
+    cells: list[Cell] = []
+    for offset in range(start * files, (start + count) * files, MAX_PAGE):
+        limit = min(MAX_PAGE, (start + count) * files - offset)
+        cells += await queries.export_cells(export.id, offset=offset, limit=limit)
+    return cells
+
+
+def _by_group(pictures: list[Artwork], grouping: Grouping) -> dict[str, list[Artwork]]:
+    found: dict[str, list[Artwork]] = {}
+    for art in pictures:
+        found.setdefault(f"{art.width}x{art.height}" if grouping == "size" else str(art.row), []).append(art)
+    return found
+
+
+def _group(group: CellGroup, pictures: list[Artwork], grouping: Grouping, more: bool) -> Group:
+    if grouping == "row":
+        pictures = sorted(pictures, key=lambda art: -art.width * art.height)
+        return Group(group=group, artworks=pictures, more=False, width=1, height=1, shape="plain")
+    width, height = (int(side) for side in group.key.split("x"))
+    shape = proportion(width, height)
+    return Group(group=group, artworks=pictures, more=more, width=width, height=height, shape=shape)
