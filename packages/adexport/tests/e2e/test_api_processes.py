@@ -30,7 +30,7 @@ def test_a_worker_of_its_own_does_the_work(tmp_path, run_adexport, make_order):
         with run_adexport(data, "worker", wait=False) as worker:
             export = wait(client, home)
             assert (export["state"], export["done"]) == ("done", 4)
-            assert worker.stop(signal.SIGTERM) < 12
+            assert worker.stop(signal.SIGTERM) < 15
             assert worker.process.returncode == 0, worker.log.read_text()
 
 
