@@ -7,8 +7,10 @@ was seen: docs/reference/benchmarks-rendering.md.
 import argparse
 import asyncio
 import base64
+import contextlib
 import csv
 import io
+import os
 import shutil
 import tempfile
 import time
@@ -44,6 +46,7 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 QUALITY = 90  # Ad Export's own where no limit presses
 LIMIT = 150_000
 GIVEN = "Ad Export, layout given"
+CPU = ", CPU"
 GOALS = {(300, 250): 10.0, (1080, 1080): 1.8}
 SIZES = ("300x250", "336x280", "728x90", "970x250", "160x600", "300x600", "320x50", "320x100")
 SIZES += ("1080x1080", "1200x628", "1080x1920")
@@ -81,10 +84,12 @@ class Pictures:
         """Measure fields to JPEG (nothing is prepared), and a layout to JPEG, as Chromium is given one."""
         design, feed = self._feeds[name].design, self._feeds[name]
         layouts = [layout(design, *size, row, bundled_asset) for row in feed.take(self._each)]
+        began = time.process_time()
+        whole = timed(feed.take(self._each), lambda row: jpeg(render(design, *size, row, bundled_asset)))
+        spent = (time.process_time() - began) * 1000 / self._each
         return {
-            figure(name, size, "Ad Export"): timed(
-                feed.take(self._each), lambda row: jpeg(render(design, *size, row, bundled_asset))
-            ),
+            figure(name, size, "Ad Export"): whole,
+            figure(name, size, "Ad Export") + CPU: [spent],
             figure(name, size, GIVEN): timed(layouts, lambda each: jpeg(draw(each, bundled_asset))),
         }
 
@@ -94,7 +99,11 @@ class Pictures:
         rows = self._feeds[name].take(self._each)
         bodies = [body_html(layout(design, *size, row, bundled_asset), design) for row in rows]
         take = page.screenshot if way == "screenshot" else page.capture
-        return {figure(name, size, f"Chromium, {way}"): timed(bodies, lambda body: take(body, QUALITY))}
+        began = descendants_milliseconds()
+        seen = timed(bodies, lambda body: take(body, QUALITY))
+        spent = (descendants_milliseconds() - began) / self._each
+        own = figure(name, size, f"Chromium, {way}")
+        return {own: seen, own + CPU: [spent]} if spent else {own: seen}
 
     def difference(self, name: str, size: tuple[int, int]) -> float:
         """Return the mean difference of a channel, 0 to 255, over a run of rows. Exits when pictures differ."""
@@ -110,6 +119,20 @@ class Pictures:
         if max(differences) > MOST_DIFFERENT:
             raise SystemExit(f"{name} {size}: Chromium shows something else, {max(differences):.1f} apart.")
         return float(np.mean(differences))
+
+
+def descendants_milliseconds() -> float:
+    """Return the CPU time of this process's descendants so far, Chromium's and Playwright's; 0 outside Linux."""
+    parents, ticks = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            _, _, rest = stat.read_text().rpartition(")")
+            values = rest.split()
+            parents[int(stat.parent.name)], ticks[int(stat.parent.name)] = int(values[1]), sum(map(int, values[11:13]))
+    family = {os.getpid()}
+    while grown := {child for child, parent in parents.items() if parent in family} - family:
+        family |= grown
+    return sum(ticks[each] for each in family - {os.getpid()}) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def jpeg(raster: Raster) -> bytes:
@@ -185,7 +208,7 @@ def print_report(results: Results, differences: Mapping[str, float], settings: M
     for name, value in settings.items():
         print(f"- {name}: {value}")
     print("\n| a whole export, files/s | median | lowest round | highest round |\n|---|---:|---:|---:|")
-    rates = [name for name in results if not results.is_latency(name)]
+    rates = [name for name in results if "processes" in name]
     for name in rates:
         low, high = results.spread(name)
         print(f"| {name} | {results.median(name):.0f} | {low:.0f} | {high:.0f} |")
@@ -195,8 +218,12 @@ def print_report(results: Results, differences: Mapping[str, float], settings: M
     for name in (name for name in results if results.is_latency(name)):
         p50, p99, top = results.median(name), results.percentile(name, 99), results.percentile(name, 100)
         print(f"| {name} | {p50:.1f} | {p99:.1f} | {top:.1f} |")
-    print("\n| times faster: goal | beside | reached | wanted | | layout given | difference, 0 to 255 |")
-    print("|---|---|---:|---:|---|---:|---:|")
+    print("\n| CPU for one picture, ms | median | lowest round | highest round |\n|---|---:|---:|---:|")
+    for name in (name for name in results if name.endswith(CPU)):
+        low, high = results.spread(name)
+        print(f"| {name.removesuffix(CPU)} | {results.median(name):.1f} | {low:.1f} | {high:.1f} |")
+    print("\n| times faster: goal | beside | reached | wanted | | layout given | by CPU | difference, 0 to 255 |")
+    print("|---|---|---:|---:|---|---:|---:|---:|")
     for name, difference in differences.items():
         for way in ("screenshot", "bare capture"):
             print(goal_row(results, name, f"Chromium, {way}", difference))
@@ -206,11 +233,12 @@ def goal_row(results: Results, name: str, way: str, difference: float) -> str:
     """Return how many times faster one picture is made, beside one way of asking Chromium."""
     own, beside = f"{name}: Ad Export", f"{name}: {way}"
     if own not in results or beside not in results:
-        return f"| {name} | {way} | not measured | | | | |"
+        return f"| {name} | {way} | not measured | | | | | |"
     reached, given = results.ratio(beside, own), results.ratio(beside, f"{name}: {GIVEN}")
+    cpu = f"{results.ratio(beside + CPU, own + CPU):.1f} ×" if beside + CPU in results else ""
     wanted = next(goal for size, goal in GOALS.items() if name.endswith("{}x{}".format(*size)))
     met = "met" if reached >= wanted else "MISSED"
-    return f"| {name} | {way} | {reached:.1f} × | ≥ {wanted:g} × | {met} | {given:.1f} × | {difference:.1f} |"
+    return f"| {name} | {way} | {reached:.1f} × | ≥ {wanted:g} × | {met} | {given:.1f} × | {cpu} | {difference:.1f} |"
 
 
 def cases_of(pictures: Pictures, feeds: Sequence[Feed], quick: bool) -> dict[str, Callable[[], Figures]]:
