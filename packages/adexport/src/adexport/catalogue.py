@@ -15,7 +15,6 @@ from adexport.assets.pictures import clean_picture
 from adexport.designs import Design, bundled_asset, parse_design
 from adexport.errors import AdExportError, DesignError
 from adexport.feeds import Feed, parse_feed
-from adexport.needed_fields import refuse_unclosed
 from adexport.networks import Network
 from adexport.ports import FileStore
 from adexport.projections import microseconds
@@ -235,7 +234,6 @@ def read_design(document: object) -> StoredDesign:
     """The design that a JSON value from outside describes. Raises DesignError."""
     if not isinstance(document, dict):
         raise DesignError("$", "a design document is a JSON object")
-    refuse_unclosed(document)
     try:
         design = parse_design(document)
     except AdExportError:

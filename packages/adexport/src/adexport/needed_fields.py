@@ -1,4 +1,4 @@
-"""The placeholders of a design document from outside: all closed, and the columns it cannot do without."""
+"""Which columns a design cannot do without: those that it shows without a default."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from adexport.designs.templates import Placeholder, parse_template
-from adexport.errors import DesignError
 
 
 def needed_fields(document: dict[str, Any]) -> list[str]:
@@ -17,17 +16,6 @@ def needed_fields(document: dict[str, Any]) -> list[str]:
     placeholders = (part for text in _texts(document) for part in _placeholders(text))
     needed = (part.field for part in placeholders if not any(name == "default" for name, _ in part.filters))
     return list(dict.fromkeys(needed))
-
-
-def refuse_unclosed(document: dict[str, Any]) -> None:
-    """Raise DesignError for a text with a placeholder that is opened and not closed before the next one.
-
-    Done before the document is read: finding such a text only while looking for placeholders takes time that grows
-    with the square of its length.
-    """
-    for text in _texts({name: value for name, value in document.items() if name not in ("title", "description")}):
-        if any("}}" not in rest for rest in text.split("{{")[1:]):
-            raise DesignError("$", f"{text[:60]!r} has an unfinished placeholder; write {{{{ field }}}}")
 
 
 def _texts(value: object) -> Iterator[str]:

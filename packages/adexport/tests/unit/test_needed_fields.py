@@ -10,7 +10,7 @@ from adexport.catalogue import read_design, sample_designs
 from adexport.designs import load_samples
 from adexport.errors import DesignError
 from adexport.feeds import check_fields, parse_feed
-from adexport.needed_fields import needed_fields, refuse_unclosed
+from adexport.needed_fields import needed_fields
 
 
 def test_a_default_makes_a_field_optional_unless_it_is_shown_without_one_elsewhere():
@@ -26,16 +26,6 @@ def test_a_default_makes_a_field_optional_unless_it_is_shown_without_one_elsewhe
 
 def test_text_that_is_no_template_does_not_count():
     assert needed_fields({"description": "Write {{ like this", "title": "{{ ! }}"}) == []
-
-
-@pytest.mark.parametrize("text", ["{{", "{{ a", "{{ a }} {{ b", "{{ {{ a }}", "{{" * 500_000])
-def test_an_unclosed_placeholder_is_refused_however_long_the_text(text):
-    with pytest.raises(DesignError, match="unfinished placeholder"):
-        refuse_unclosed({"layers": [{"text": text}]})
-
-
-def test_closed_placeholders_and_descriptions_are_left_alone():
-    refuse_unclosed({"description": "Write {{", "layers": [{"text": "{{ a }}{{ b | default:'}' }} }}"}]})
 
 
 @pytest.mark.parametrize("name", list(load_samples()))
