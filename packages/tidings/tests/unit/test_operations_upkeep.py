@@ -10,7 +10,7 @@ import pytest
 from tidings import Event, OperationError, RetryPolicy, Service, StoreVersionError, Transaction, Work, operations
 from tidings.events import Envelope
 from tidings.operations import DAY, Filter
-from tidings.store import Record
+from tidings.store import LaneStep, Record, Statements, WorkerRow
 from tidings.world import microseconds
 
 
@@ -207,6 +207,26 @@ async def test_status_counts_the_lag_exactly_and_names_the_worker(tmp_path: Path
         assert service.worker is not None
         assert (worker.id, worker.alive, worker.roles) == (service.worker.id, True, ("consumers",))
         assert (one.lanes, one.lag_seconds, one.oldest) == (service.store.lanes, 0.0, None)
+
+
+async def test_status_tells_a_dead_worker_from_one_at_work(tmp_path: Path) -> None:
+    service = service_on(tmp_path)
+
+    @service.subscribe(Hourly)
+    async def count(event: Hourly, tx: Transaction) -> None: ...
+
+    async with service.running(consumers=False):
+        ghost = WorkerRow("ghost", "shop", "another host", 1, now(), now() - 1, ("consumers",))
+
+        async def haunt(statements: Statements) -> None:
+            (step,) = [one for one in await statements.steps("count") if one.lane == 0]
+            await statements.advance("count", [LaneStep(0, step.step + 1, step.position, "ghost")])
+            await statements.beat(ghost, now())
+
+        await service.store.run(haunt)
+        state = await operations.status(service.store, now=now())
+        assert {worker.id: worker.alive for worker in state.workers}["ghost"] is False
+        assert state.subscriptions[0].lanes == 0
 
 
 async def test_forget_gives_up_and_says_what_it_knows_instead(tmp_path: Path) -> None:

@@ -21,6 +21,10 @@ class Charged(Event, name="ops.order.charged", key="order_id"):
     order_id: str
 
 
+class Thanked(Event, name="ops.customer.thanked"):
+    order_id: str
+
+
 def now() -> int:
     return microseconds(datetime.now(UTC))
 
@@ -138,16 +142,22 @@ async def test_causes_and_consequences_are_linked_both_ways(tmp_path: Path) -> N
         tx.publish(Charged(order_id=event.order_id))
         tx.publish(Charged(order_id="reminder"), delay=timedelta(hours=1))
 
+    @service.subscribe(Charged)
+    async def thank(event: Charged, tx: Transaction) -> None:
+        tx.publish(Thanked(order_id=event.order_id))
+
     async with service:
         first = await service.publish(Placed(order_id="a"))
         await until(state_is(service, first.id, "charge", "handled"))
+        found = await ask(service, first.id)
+        await until(state_is(service, found.caused[0].id, "thank", "handled"))
         found = await ask(service, first.id)
         assert [one.type for one in found.caused] == ["ops.order.charged"]
         assert [one.key for one in found.caused_later] == ["reminder"]
         consequence = await ask(service, found.caused[0].id)
         assert consequence.cause is not None
         assert consequence.cause.id == first.id
-        assert consequence.caused == ()
+        assert [one.type for one in consequence.caused] == ["ops.customer.thanked"]
 
 
 async def test_one_id_under_two_sources_is_two_events(tmp_path: Path) -> None:
