@@ -1,14 +1,18 @@
-"""A service, run as a script, that one event in each of its subscriptions kills: `python poison_service.py DB_URL`."""
+"""A service that one event in each of its subscriptions kills.
+
+python poison_service.py STORE_URL CONCURRENCY SUBSCRIPTION…
+"""
 
 import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 
 from tidings import Event, RetryPolicy, Service, Transaction, Work
 
-RETRY = RetryPolicy(attempts=3, backoff=timedelta(milliseconds=10))
+RETRY = RetryPolicy(attempts=3, backoff=timedelta(milliseconds=300))
 
 
 class Placed(Event, name="poison.placed", key="account"):
@@ -50,21 +54,26 @@ async def ordered_work(event: Placed, work: Work) -> None:
         await handled(tx, "ordered_work", event)
 
 
-def make_service(url: str) -> Service:
-    """Declare the service."""
+HANDLERS = {handler.__name__: handler for handler in (plain, ordered, work, ordered_work)}
+
+
+def make_service(url: str, concurrency: int, names: Sequence[str]) -> Service:
+    """Declare the service with some of its subscriptions."""
     service = Service("poison", store=url)
     service.schema("CREATE TABLE IF NOT EXISTS effect (subscription TEXT, account TEXT, number INTEGER)")
-    for handler in (plain, ordered, work, ordered_work):
-        keeps_order = handler.__name__.startswith("ordered")
-        service.subscribe(Placed, ordered=keeps_order, retry=RETRY, start="beginning", concurrency=4)(handler)
+    for name in names:
+        keeps_order = name.startswith("ordered")
+        service.subscribe(Placed, ordered=keeps_order, retry=RETRY, start="beginning", concurrency=concurrency)(
+            HANDLERS[name]
+        )
     return service
 
 
-async def main() -> None:
+async def main(url: str, concurrency: str, *names: str) -> None:
     """Run the service until something kills it."""
-    async with make_service(sys.argv[1]):
+    async with make_service(url, int(concurrency), names):
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(*sys.argv[1:]))

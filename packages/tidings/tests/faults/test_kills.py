@@ -17,6 +17,8 @@ import pytest
 
 from tidings.points import POINTS
 
+pytestmark = pytest.mark.timeout(400)  # the storm is in the first test of each configuration
+
 HITS = 8
 SEED = 20261124
 HANDLED_BY = {

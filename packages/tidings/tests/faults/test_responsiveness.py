@@ -12,6 +12,7 @@ from statistics import quantiles
 import pytest
 
 from tidings import Event, Service, SyncTransaction, SyncWork, Work
+from tidings.backends.sqlite.store import SqliteStore
 
 SLEEPERS, SLEEP_SECONDS = 20, 5.0
 PUBLISHES, PAUSE_SECONDS = 300, 0.005
@@ -72,7 +73,8 @@ async def test_sleeping_work_leaves_publishing_fast(tmp_path: Path, add_sleepers
         tx.publish(Done())
 
     async with service:
-        assert service.store.status()["synchronous"] == "FULL"
+        assert isinstance(service.store, SqliteStore)
+        assert service.store.synchronous == "FULL"
         for number in range(SLEEPERS):
             await service.publish(Slow(number=number))
         async with asyncio.timeout(3):
