@@ -44,7 +44,8 @@ class History(Struct):
 class Clients:
     """Draws and performs the operations of one seed."""
 
-    def __init__(self, random: Random, network: Network, pick: Callable[[], Process | None], names: Sequence[str], poison: bool
+    def __init__(
+        self, random: Random, network: Network, pick: Callable[[], Process | None], names: Sequence[str], poison: bool
     ) -> None:
         self.random = random
         self.history = History()
@@ -66,6 +67,7 @@ class Clients:
             (self._delay, 2),
             (self._foreign, 4),
             (self._burst, 1),
+            (self._tend, 2),
         ]
         operations = self.random.choices([kind for kind, _ in kinds], [weight for _, weight in kinds], k=count)
         await asyncio.gather(*[self._at(self.random.random() * seconds, operation) for operation in operations])
@@ -90,7 +92,7 @@ class Clients:
             kills=kills,
             children=random.choice((0, 0, 1, 2)),
             later=random.random() * 4 if random.random() < 0.3 else None,
-            slow=random.random() * 20 if random.random() < 0.04 else random.random() * 0.05,
+            slow=random.random() * 8 if random.random() < 0.15 else random.random() * 0.05,
         )
 
     async def through(self, call: Callable[[Service], Awaitable[Any]]) -> tuple[bool, Any]:
@@ -122,7 +124,7 @@ class Clients:
             self.history.acknowledged.add(envelope.id)
 
     async def _burst(self) -> None:
-        await asyncio.gather(*[self._publish() for _ in range(6)])
+        await asyncio.gather(*[self._publish() for _ in range(4)])
 
     async def _publish_until_told(self) -> None:
         event, event_id = self._placed(), self._id()
@@ -185,14 +187,14 @@ class Clients:
     # Operators.
 
     async def operate(self) -> None:
-        """Pause and resume, or tend the store, in the middle of it all."""
+        """Pause and resume in the middle of it all."""
         name = self.random.choice(self._names)
-        if self.random.random() < 0.5:
-            await self.through(lambda s: maintain(s.store, now=s.world.now()))
-            return
         await self.through(lambda s: pause(s.store, name, actor="ann", reason="to look at it"))
         await asyncio.sleep(self.random.random() * 4)
         await self.resume_all()
+
+    async def _tend(self) -> None:
+        await self.through(lambda s: maintain(s.store, now=s.world.now()))
 
     async def resume_all(self) -> None:
         """Resume everything that somebody has paused."""

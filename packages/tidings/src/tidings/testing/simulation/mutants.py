@@ -13,7 +13,7 @@ from tidings.consuming.landing import Landing
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.ready import WorkRunner
 from tidings.events import Envelope
-from tidings.operations import dead_letters as letters
+from tidings.operations import dead_letters
 from tidings.publishing.producer import StableIds
 from tidings.publishing.relay import Relay
 from tidings.publishing.transaction import Transaction
@@ -51,13 +51,12 @@ def planted(name: str | None) -> Iterator[None]:
 def _unfenced_progress() -> list[Patch]:
     """The next step is written whoever wrote the last one: two owners of a lane both commit."""
 
-    async def advance(self: Any, subscription: str, step: LaneStep) -> bool:
+    async def advance(self: Any, subscription: str, steps: Sequence[LaneStep]) -> bool:
         newest = "SELECT max(step) FROM tidings_progress WHERE subscription = ?1 AND lane = ?2"
-        number = self._db.rows(newest, (subscription, step.lane))[0][0]
-        self._db.run(
-            "INSERT INTO tidings_progress (subscription, lane, step, position, owner) VALUES (?1, ?2, ?3, ?4, ?5)",
-            (subscription, step.lane, max(number + 1, step.step), step.position, step.owner),
-        )
+        insert = "INSERT INTO tidings_progress (subscription, lane, step, position, owner) VALUES (?1, ?2, ?3, ?4, ?5)"
+        for step in steps:
+            number = self._db.rows(newest, (subscription, step.lane))[0][0]
+            self._db.run(insert, (subscription, step.lane, max(number + 1, step.step), step.position, step.owner))
         return True
 
     return [(_owner("advance"), "advance", advance)]
@@ -252,17 +251,17 @@ def _attempt_not_counted_first() -> list[Patch]:
 @_mutant
 def _redrive_looks_once() -> list[Patch]:
     """Two operators redrive at once, and the second does not look whether the first was faster."""
-    current: dict[letters.Address, Held] = {}
-    letter = letters._letter
+    current: dict[dead_letters.Address, Held] = {}
+    letter = dead_letters._letter
 
-    def remember(row: Held, record: Record | None) -> letters.DeadLetter:
+    def remember(row: Held, record: Record | None) -> dead_letters.DeadLetter:
         current[row.position, row.subscription] = row
         return letter(row, record)
 
     async def remembered(statements: Statements, page: Any) -> list[Held]:
         return [current[address] for address in page]
 
-    return [(letters, "_letter", remember), (letters, "_current", remembered)]
+    return [(dead_letters, "_letter", remember), (dead_letters, "_current", remembered)]
 
 
 @_mutant

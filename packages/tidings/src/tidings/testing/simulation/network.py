@@ -35,7 +35,7 @@ class Network:
         self.sent: list[Envelope] = []
         self.refuses: dict[str, bool] = {}
         self.failing = 0.0
-        self._arrivals: set[asyncio.Event] = set()
+        self._arrivals: list[asyncio.Event] = []
         self._count = 0
 
     def put(self, body: bytes, *, late: float, copies: int) -> None:
@@ -82,11 +82,11 @@ class SimulatedTransport:
 
     async def open(self) -> None:
         """Listen."""
-        self._network._arrivals.add(self._arrival)
+        self._network._arrivals.append(self._arrival)
 
     async def close(self) -> None:
         """Listen no more."""
-        self._network._arrivals.discard(self._arrival)
+        self._network._arrivals.remove(self._arrival)
 
     async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
         """Take envelopes, refuse some, or fail before or after having taken them."""

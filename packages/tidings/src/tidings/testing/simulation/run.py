@@ -46,12 +46,24 @@ class Report(Struct):
 
     seed: int
     violations: list[str] = field(default_factory=list)
+    mutant: str | None = None
     trace: int = 0
     steps: int = 0
     seconds: float = 0.0
     events: int = 0
     crashes: list[str] = field(default_factory=list)
     points: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def replay(self) -> str:
+        """The command that runs this seed again, step by step the same."""
+        planted_bug = f" --mutant {self.mutant}" if self.mutant is not None else ""
+        return f"python -m tidings.testing.simulation --seed {self.seed}{planted_bug}"
+
+    def __str__(self) -> str:
+        """Say what happened, and how to see it again."""
+        head = f"seed {self.seed}: {self.events} events, {len(self.crashes)} crashes at points, {self.seconds:.0f} s"
+        return "\n  ".join([f"{head}, trace {self.trace:08x}", *self.violations, f"again: {self.replay}"])
 
 
 def simulate(seed: int, mutant: str | None = None) -> Report:
@@ -61,6 +73,7 @@ def simulate(seed: int, mutant: str | None = None) -> Report:
     """
     with planted(mutant):
         simulation = Simulation(seed)
+        simulation.report.mutant = mutant
         try:
             return simulation.run()
         finally:
@@ -107,7 +120,9 @@ class Simulation:
         )
         self._focus = {point: 0.2 for point in draw.sample(points.POINTS, draw.choice((0, 1, 2)))}
         self._crashes_left = draw.choice((0, 1, 2, 4))
-        self._releases_at = draw.random() * 10
+        self._release = draw.choice((1, 2))
+        self._deployed = asyncio.Event()
+        self._deployed.set()
         self._with_relay = draw.random() < 0.7
         self._over = False
         self._healed = False
@@ -152,6 +167,7 @@ class Simulation:
     async def _slot(self, number: int) -> None:
         """Keep one process running, as a supervisor does."""
         while not self._over:
+            await self._deployed.wait()
             process = self._start(number)
             await process.death.wait()
             self._note(f"{number} died: {process.killed_at}")
@@ -165,9 +181,7 @@ class Simulation:
         self._processes.append(process)
         if not self._healed and self.random.random() < 0.15:
             process.crash_after = int(self.random.random() * 300)
-        release = 2 if self._healed or self.loop.time() >= self._releases_at else 1
-        process.release = release
-        process.make(self._live(process, release))
+        process.make(self._live(process, self._release))
         return process
 
     async def _live(self, process: Process, release: int) -> None:
@@ -222,7 +236,7 @@ class Simulation:
     async def _faults(self, seconds: float) -> None:
         """Kill, freeze, stop and mislead processes at random times; operators get in the way too."""
         kinds = (self._kill, self._freeze, self._stop, self._mislead, self.clients.operate)
-        chosen = self.random.choices(kinds, (2, 2, 1, 1, 2), k=self.random.choice((0, 1, 3, 5)))
+        chosen = self.random.choices(kinds, (2, 2, 1, 2, 2), k=self.random.choice((0, 1, 3, 5)))
         await asyncio.gather(*[self._at(self.random.random() * seconds, fault) for fault in chosen])
 
     async def _at(self, when: float, fault: Callable[[], Awaitable[None]]) -> None:
@@ -249,7 +263,7 @@ class Simulation:
         """Let the clock of a process be wrong for a while."""
         if (process := self._pick()) is None:
             return
-        process.clock_error = timedelta(seconds=self.random.choice((-20, -2, 2, 20)))
+        process.clock_error = timedelta(seconds=self.random.choice((-20, -2, 2, 20, 20)))
         await asyncio.sleep(self.random.random() * 5)
         process.clock_error = timedelta(0)
 
@@ -259,13 +273,23 @@ class Simulation:
         """From now on nothing fails by itself; every process is of the second release, and nothing is paused."""
         self._healed = True
         self.network.failing = 0.0
-        for process in [process for process in self._processes if process.alive]:
+        for process in self._processes:
             process.crash_after = None
-            if process.release == 1:
-                process.stopping.set()
+        if self._release == 1:
+            await self._deploy()
         while not any(process.alive and process.started for process in self._processes):
             await asyncio.sleep(0.5)
         await self.clients.resume_all()
+
+    async def _deploy(self) -> None:
+        """Stop every process, then start the second release."""
+        self._deployed.clear()
+        for process in self._processes:
+            process.stopping.set()
+        for process in self._processes:
+            await process.death.wait()
+        self._release = 2
+        self._deployed.set()
 
     async def _drain(self) -> None:
         """Wait until nothing is left to do, as the store says; not longer than LONGEST_DRAIN."""

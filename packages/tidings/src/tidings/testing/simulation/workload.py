@@ -6,7 +6,7 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from tidings.consuming.retry import RetryPolicy
 from tidings.consuming.work import Work
@@ -45,43 +45,43 @@ class Placed(Event, name="sim.placed", version=1, key="key", fair_by="tenant"):
 
     key: str
     tenant: str
-    fails: Troubles = {}
-    kills: Troubles = {}
+    fails: Troubles = field(default_factory=dict)
+    kills: Troubles = field(default_factory=dict)
     children: int = 0
     later: float | None = None
     slow: float = 0.0
 
 
-class Child(Event, name="sim.child", version=1, key="key", keep=timedelta(seconds=15)):
+class Child(Event, name="sim.child", version=1, key="key", keep=timedelta(seconds=1)):
     """What followed from a Placed; kept only for a short while."""
 
     key: str
-    fails: Troubles = {}
-    kills: Troubles = {}
+    fails: Troubles = field(default_factory=dict)
+    kills: Troubles = field(default_factory=dict)
 
 
 class Timer(Event, name="sim.timer", version=1, key="key"):
     """A delayed publish."""
 
     key: str
-    fails: Troubles = {}
-    kills: Troubles = {}
+    fails: Troubles = field(default_factory=dict)
+    kills: Troubles = field(default_factory=dict)
 
 
 class Foreign(Event, name="sim.foreign", version=1, key="key"):
     """Comes from another service."""
 
     key: str
-    fails: Troubles = {}
-    kills: Troubles = {}
+    fails: Troubles = field(default_factory=dict)
+    kills: Troubles = field(default_factory=dict)
 
 
 class Novel(Event, name="sim.novel", version=1, key="key"):
     """Comes from another service, and only the second release knows it."""
 
     key: str
-    fails: Troubles = {}
-    kills: Troubles = {}
+    fails: Troubles = field(default_factory=dict)
+    kills: Troubles = field(default_factory=dict)
 
 
 Simulated = Placed | Child | Timer | Foreign | Novel

@@ -1,0 +1,5 @@
+"""Suites that every backend passes: subclass one, say how to open yours, and pytest runs the rest."""
+
+from tidings.testing.conformance.store import StoreSuite
+
+__all__ = ["StoreSuite"]

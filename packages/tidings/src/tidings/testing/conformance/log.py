@@ -1,0 +1,151 @@
+"""Suite: the log, what is admitted to it, progress in it, and delayed publishes."""
+
+from pathlib import Path
+
+import pytest
+
+from tidings.errors import ConstraintError
+from tidings.store import LaneStep, Scheduled, WorkerRow
+from tidings.testing.conformance.opening import Opening
+from tidings.testing.conformance.samples import at, envelope, subscription
+
+
+class LogSuite(Opening):
+    """Part of StoreSuite."""
+
+    async def test_events_are_read_in_the_order_of_their_positions_and_none_is_skipped(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.publish([envelope(f"e{n}", key=f"k{n % 5}") for n in range(30)])
+            seen, after = [], 0
+            while (page := await store.reading.read(after, ["suite.happened"], range(store.lanes), 7)).scanned > after:
+                seen += [record.envelope.id for record in page.records]
+                after = page.scanned
+            assert seen == [f"e{n}" for n in range(30)]
+            assert after == await store.reading.head()
+
+    async def test_reading_is_by_type_and_lane_and_a_key_stays_in_one_lane(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.publish([envelope(f"a{n}", key="one") for n in range(3)])
+            await store.publish([envelope("b", type="suite.other", key="one")])
+            reading, every = store.reading, list(range(store.lanes))
+            assert [r.envelope.id for r in (await reading.read(0, ["suite.other"], every, 9)).records] == ["b"]
+            assert len((await reading.read(0, None, every, 9)).records) == 4
+            (lane,) = {record.lane for record in (await reading.read(0, None, every, 9)).records}
+            others = [one for one in every if one != lane]
+            assert (await reading.read(0, None, others, 9)).records == []
+
+    async def test_an_event_comes_back_as_it_was_written(self, tmp_path: Path) -> None:
+        whole = envelope(
+            "e",
+            key="Schlüssel \U0001f511",
+            subject="s",
+            share="tenant",
+            causation="c",
+            traceparent="00-ab",
+            tracestate="x=y",
+            version="2.1",
+            keep="3600",
+            supersedes="d",
+            extensions={"vendor": "value"},
+            data='{"text":"\u4f60\u597d"}'.encode(),
+        )
+        async with self.opened(tmp_path) as store:
+            await store.publish([whole])
+            (record,) = await store.reading.find("e")
+            assert record.envelope == whole
+            assert await store.reading.records([record.position, 999]) == {record.position: record}
+
+    async def test_one_id_of_one_source_is_one_event(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.publish([envelope("e")])
+            with pytest.raises(ConstraintError):
+                await store.publish([envelope("e", data=b"{}")])
+            await store.publish([envelope("e", source="another")])
+            assert [record.envelope.source for record in await store.reading.find("e")] == ["suite", "another"]
+
+    async def test_what_followed_is_found_by_its_correlation(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.publish([envelope("a"), envelope("b", correlation="a", causation="a"), envelope("c")])
+            assert [record.envelope.id for record in await store.reading.caused_by("a")] == ["b"]
+
+    async def test_what_arrives_is_admitted_once_by_source_and_id(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            first = await store.run(lambda s: s.admit([envelope("e"), envelope("e"), envelope("e", source="web")]))
+            assert [(one.source, one.id) for one in first] == [("suite", "e"), ("web", "e")]
+            assert await store.run(lambda s: s.admit([envelope("e")])) == []
+            assert len(await store.run(lambda s: s.admit([envelope("u")], dated=False))) == 1
+            assert await store.run(lambda s: s.admit([envelope("u")], dated=False)) == []
+
+    async def test_forgetting_admissions_spares_those_without_a_time(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.run(lambda s: s.admit([envelope("dated")]))
+            await store.run(lambda s: s.admit([envelope("undated")], dated=False))
+            assert await store.run(lambda s: s.forget_admitted(at(1), 100)) == 1
+            assert await store.run(lambda s: s.admit([envelope("undated")], dated=False)) == []
+
+    async def test_progress_is_fenced_by_its_steps(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.run(lambda s: s.register(subscription()))
+            first = LaneStep(0, 1, 5, "ann")
+            assert await store.run(lambda s: s.advance("sub", [first]))
+            assert not await store.run(lambda s: s.advance("sub", [LaneStep(0, 1, 9, "bob")]))
+            assert not await store.run(lambda s: s.advance("sub", [LaneStep(0, 3, 9, "bob")]))
+            steps = {step.lane: step for step in await store.reading.steps("sub")}
+            assert steps[0] == first
+            assert len(steps) == store.lanes
+            for number in range(2, 200):
+                assert await store.run(lambda s, n=number: s.advance("sub", [LaneStep(0, n, n, "ann")]))
+
+    async def test_registering_again_keeps_progress_and_start(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.run(lambda s: s.register(subscription(start=3)))
+            await store.run(lambda s: s.advance("sub", [LaneStep(0, 1, 7, None)]))
+            await store.run(lambda s: s.register(subscription(start=9, types=("suite.other", "suite.happened"))))
+            (row,) = await store.reading.subscriptions()
+            assert row.start == 3
+            assert {step.position for step in await store.reading.steps("sub")} == {3, 7}
+            await store.run(lambda s: s.rename("sub", "new"))
+            assert {step.position for step in await store.reading.steps("new")} == {3, 7}
+            assert await store.run(lambda s: s.pause("new", "ann", "to look"))
+            assert (await store.reading.subscriptions())[0].paused_by == "ann"
+            await store.run(lambda s: s.forget("new"))
+            assert await store.reading.subscriptions() == []
+            assert not await store.run(lambda s: s.pause("new", None, None))
+
+    async def test_workers_beat_and_retire(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            row = WorkerRow("w", "suite", "elsewhere", 1, at(0), at(10), ("consumers",))
+            await store.run(lambda s: s.beat(row, at(0)))
+            (found,) = await store.reading.workers()
+            assert store.is_alive(found, at(5))
+            assert not store.is_alive(found, at(3600))
+            await store.run(lambda s: s.retire("w"))
+            assert await store.reading.workers() == []
+
+    async def test_nothing_is_dropped_that_a_subscription_still_needs(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.run(lambda s: s.register(subscription()))
+            await store.publish([envelope(f"e{n}", keep="60", key="k") for n in range(4)])
+            head = await store.reading.head()
+            floor = (await store.reading.floors())["sub"]
+            assert floor < head - 3
+            assert await store.run(lambda s: s.drop("60", 0, floor, at(3600))) == 0
+            for step in await store.reading.steps("sub"):
+                moved = LaneStep(step.lane, step.step + 1, head, None)
+                assert await store.run(lambda s, moved=moved: s.advance("sub", [moved]))
+            floor = (await store.reading.floors())["sub"]
+            assert floor >= head
+            assert await store.run(lambda s: s.drop("60", 0, head, at(-3600))) == 0
+            assert await store.run(lambda s: s.drop("60", 0, head, at(3600))) == 4
+
+    async def test_a_delayed_publish_is_kept_once_and_taken_once(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            rows = [Scheduled(at(due), envelope(name)) for name, due in (("late", 9), ("soon", 1), ("soon", 2))]
+            await store.run(lambda s: s.schedule(rows))
+            assert await store.reading.next_scheduled() == at(1)
+            assert await store.run(lambda s: s.fire(at(0), 10)) == []
+            assert [row.envelope.id for row in await store.run(lambda s: s.fire(at(1), 10))] == ["soon"]
+            assert await store.run(lambda s: s.fire(at(1), 10)) == []
+            assert not await store.run(lambda s: s.cancel("soon"))
+            assert await store.run(lambda s: s.cancel("late"))
+            assert await store.reading.next_scheduled() is None

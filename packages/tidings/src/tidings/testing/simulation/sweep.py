@@ -1,0 +1,26 @@
+"""Many seeds, shared out to a few processes: each runs one simulation at a time."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+
+from tidings.testing.simulation.run import Report, simulate
+
+CHUNK = 20
+"""Seeds that a process gets at a time."""
+
+
+def sweep(seeds: Iterable[int], *, jobs: int = 1, mutant: str | None = None) -> Iterator[Report]:
+    """Yield the report of every seed, in their order."""
+    run = partial(simulate, mutant=mutant)
+    if jobs == 1:
+        yield from map(run, seeds)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(run, seeds, chunksize=CHUNK)
+
+
+def killed_by(mutant: str, most: int) -> Report | None:
+    """Return the report of the first seed, of so many, that finds a planted bug; None if all of them miss it."""
+    return next((report for report in sweep(range(most), mutant=mutant) if report.violations), None)
