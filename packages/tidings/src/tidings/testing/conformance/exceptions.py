@@ -1,5 +1,7 @@
 """Suite: work that waits or runs, and the exceptions."""
 
+# ruff: noqa: D102 - the names of the tests say what they do
+
 from pathlib import Path
 
 from msgspec.structs import replace

@@ -1,11 +1,14 @@
 """Suite: the log, what is admitted to it, progress in it, and delayed publishes."""
 
+# ruff: noqa: D102 - the names of the tests say what they do
+
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from tidings.errors import ConstraintError
-from tidings.store import LaneStep, Scheduled, WorkerRow
+from tidings.store import LaneStep, Scheduled, Statements, WorkerRow
 from tidings.testing.conformance.opening import Opening
 from tidings.testing.conformance.samples import at, envelope, subscription
 
@@ -94,7 +97,7 @@ class LogSuite(Opening):
             assert steps[0] == first
             assert len(steps) == store.lanes
             for number in range(2, 200):
-                assert await store.run(lambda s, n=number: s.advance("sub", [LaneStep(0, n, n, "ann")]))
+                assert await store.run(_advancing(LaneStep(0, number, number, "ann")))
 
     async def test_registering_again_keeps_progress_and_start(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
@@ -132,7 +135,7 @@ class LogSuite(Opening):
             assert await store.run(lambda s: s.drop("60", 0, floor, at(3600))) == 0
             for step in await store.reading.steps("sub"):
                 moved = LaneStep(step.lane, step.step + 1, head, None)
-                assert await store.run(lambda s, moved=moved: s.advance("sub", [moved]))
+                assert await store.run(_advancing(moved))
             floor = (await store.reading.floors())["sub"]
             assert floor >= head
             assert await store.run(lambda s: s.drop("60", 0, head, at(-3600))) == 0
@@ -149,3 +152,7 @@ class LogSuite(Opening):
             assert not await store.run(lambda s: s.cancel("soon"))
             assert await store.run(lambda s: s.cancel("late"))
             assert await store.reading.next_scheduled() is None
+
+
+def _advancing(step: LaneStep) -> Callable[[Statements], Awaitable[bool]]:
+    return lambda statements: statements.advance("sub", [step])

@@ -1,4 +1,4 @@
-"""The simulator: the real service, worker and SQLite store under made-up time, order and faults, checked by the promises."""
+"""The simulator: the real service and store under made-up time, order and faults, checked by the promises."""
 
 from tidings.testing.simulation.mutants import MUTANTS
 from tidings.testing.simulation.run import Report, simulate

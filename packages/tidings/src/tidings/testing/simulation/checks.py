@@ -78,26 +78,26 @@ async def _rows(statements: Statements, sql: str) -> list[tuple[Any, ...]]:
 def all_or_nothing(facts: Facts, history: History) -> Iterator[str]:
     """Promise 1: an event is published if and only if the caller's transaction commits."""
     ids = {seen.id for seen in facts.log}
-    for order, published in history.orders.items():
-        # A client calls once; ids of an attempt that never committed are nowhere.
-        there = [event_id for event_id in published if event_id in ids]
-        if order in facts.orders and len(there) < 2:
-            yield f"order {order} is in the store, and {2 - len(there)} of its events are not"
-        if order not in facts.orders and there:
-            yield f"events {there} are published, and their order {order} was rolled back"
-        if order in history.committed and order not in facts.orders:
-            yield f"order {order} was acknowledged and is gone"
-        if order in history.rolled_back and order in facts.orders:
-            yield f"order {order} raised and is in the store"
-    for event_id in sorted(history.acknowledged - ids):
-        yield f"event {event_id} was acknowledged and is not in the log"
-    for event_id in sorted(history.cancelled & ids):
-        yield f"event {event_id} was cancelled and published"
-    for event_id in sorted(history.not_cancelled - ids):
-        yield f"event {event_id} could not be cancelled, and is not in the log"
     landed = {(seen.source, seen.id) for seen in facts.log}
-    for source, event_id in sorted(history.arrived - landed):
-        yield f"event {event_id} of {source} arrived and is not in the log"
+    yield from (f"event {one} was acknowledged and is not in the log" for one in sorted(history.acknowledged - ids))
+    yield from (f"event {one} was cancelled and published" for one in sorted(history.cancelled & ids))
+    yield from (f"event {one} was not cancelled, and is not in the log" for one in sorted(history.not_cancelled - ids))
+    yield from (f"event {one} arrived and is not in the log" for one in sorted(history.arrived - landed))
+    for order, published in history.orders.items():
+        yield from _order(order, [one for one in published if one in ids], facts, history)
+
+
+def _order(order: str, there: list[str], facts: Facts, history: History) -> Iterator[str]:
+    """Check one order of a client: its row and its two events are in the store together, or neither is."""
+    is_stored = order in facts.orders
+    if is_stored and len(there) < 2:
+        yield f"order {order} is in the store, and {2 - len(there)} of its events are not"
+    if there and not is_stored:
+        yield f"events {there} are published, and their order {order} was rolled back"
+    if order in history.committed and not is_stored:
+        yield f"order {order} was acknowledged and is gone"
+    if order in history.rolled_back and is_stored:
+        yield f"order {order} raised and is in the store"
 
 
 def effects_once(facts: Facts) -> Iterator[str]:
@@ -110,13 +110,16 @@ def effects_once(facts: Facts) -> Iterator[str]:
             yield f"{name} handled position {position} {count} times"
     for name, (_, types) in facts.subscriptions.items():
         for seen in [one for one in facts.log if one.type in types]:
-            states = facts.states.get((name, seen.position), [])
-            if len(states) > 1:
-                yield f"position {seen.position} is at once {' and '.join(states)} for {name}"
-            if states and counts[name, seen.position]:
-                yield f"{name} handled position {seen.position}, which is {states[0]}"
-            if not states and not counts[name, seen.position]:
-                yield f"{name} has lost position {seen.position} ({seen.type})"
+            yield from _state(name, seen, facts.states.get((name, seen.position), []), counts[name, seen.position])
+
+
+def _state(name: str, seen: Seen, states: list[str], effects: int) -> Iterator[str]:
+    if len(states) > 1:
+        yield f"position {seen.position} is at once {' and '.join(states)} for {name}"
+    if states and effects:
+        yield f"{name} handled position {seen.position}, which is {states[0]}"
+    if not states and not effects:
+        yield f"{name} has lost position {seen.position} ({seen.type})"
 
 
 def ordered(facts: Facts, after_dead: str) -> Iterator[str]:
@@ -150,7 +153,7 @@ def stable_ids(facts: Facts, calls: dict[tuple[str, str, str], set[str]]) -> Ite
         seen = by_position.get(position)
         if seen is None:
             continue
-        event = msgspec.json.decode(seen.data, type=CLASSES[seen.type])
+        event: Any = msgspec.json.decode(seen.data, type=CLASSES[seen.type])
         for ordinal, cls in enumerate(outgoing(name, event)):
             expected[derive_id(seen.source, seen.id, name, ordinal)] = event_type(cls).name
     caused = {seen.id: seen.type for seen in facts.log if seen.causation is not None}

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -200,7 +201,7 @@ class Clients:
         """Resume everything that somebody has paused."""
         for name in self._names:
             for _ in range(20):
-                told, _ = await self.through(lambda s, name=name: resume(s.store, name))
+                told, _ = await self.through(partial(_resume, name))
                 if told:
                     break
                 await asyncio.sleep(0.3)
@@ -219,6 +220,10 @@ class Clients:
     async def _redrive(self, which: Filter, actor: str) -> None:
         await asyncio.sleep(self.random.random() * 0.05)
         await self.through(lambda s: redrive(s.store, which, actor=actor, now=s.world.now()))
+
+
+async def _resume(name: str, service: Service) -> None:
+    await resume(service.store, name)
 
 
 def _foreign_envelope(event: Simulated, event_id: str, source: str, now: float) -> Envelope:

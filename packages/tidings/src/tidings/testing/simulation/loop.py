@@ -2,7 +2,7 @@
 
 import asyncio
 import heapq
-from collections.abc import Coroutine
+from contextlib import suppress
 from contextvars import ContextVar
 from random import Random
 from typing import Any, Protocol
@@ -39,7 +39,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def __init__(self, random: Random, in_order: float) -> None:
         super().__init__()
-        self._ready: list[Any] = []  # type: ignore[assignment]  # a list gives up any place; a deque only its ends
+        self._ready: list[Any] = []  # a list gives up any place, a deque only its ends
         self._random = random.random
         self._in_order = in_order
         self._virtual = 0.0
@@ -101,7 +101,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Generators of killed processes are not cleaned up: the process is gone."""
 
 
-def _make_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> "asyncio.Task[Any]":
+def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> "asyncio.Task[Any]":
     task = asyncio.Task(coro, loop=loop, **options)
     context = options.get("context")
     group = context.get(GROUP) if context is not None else GROUP.get()
@@ -117,8 +117,6 @@ def bury(tasks: "set[asyncio.Task[Any]]") -> None:
     for task in tuple(tasks):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         coroutine: Any = task.get_coro()
-        try:
+        with suppress(BaseException):  # its clean-up runs into the closed connections of its process
             coroutine.close()
-        except BaseException:  # its clean-up runs into the closed connections of its process
-            pass
     tasks.clear()

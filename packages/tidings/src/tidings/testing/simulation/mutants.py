@@ -1,19 +1,21 @@
 """Bugs that others have shipped, planted into the real code on purpose: the simulation must find every one of them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from msgspec.structs import replace
 
 from tidings.backends.sqlite.statements import SqliteStatements
-from tidings.consuming import effects, landing, ready, registration, scheduled
+from tidings.consuming import ready, registration, scheduled, worker
 from tidings.consuming.effects import Effects
 from tidings.consuming.landing import Landing
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.ready import WorkRunner
+from tidings.consuming.runner import Taken
 from tidings.events import Envelope
 from tidings.operations import dead_letters
+from tidings.points import reach
 from tidings.publishing.producer import StableIds
 from tidings.publishing.relay import Relay
 from tidings.publishing.transaction import Transaction
@@ -67,9 +69,7 @@ def _progress_outside_the_transaction() -> list[Patch]:
     """Effects commit first, progress in a second transaction: a crash between the two repeats the effects."""
     settle = Effects._settle
 
-    async def settle_in_two(
-        self: Effects, records: Sequence[Record], lanes: Lanes, holding: Any, outage: Any
-    ) -> effects.Taken:
+    async def settle_in_two(self: Effects, records: Sequence[Record], lanes: Lanes, holding: Any, outage: Any) -> Taken:
         late: list[LaneStep] = []
 
         async def insert(statements: Statements, steps: Sequence[LaneStep]) -> None:
@@ -159,7 +159,7 @@ def _mark_before_send() -> list[Patch]:
 def _dual_write() -> list[Patch]:
     """A transaction's events are published in a second transaction, after the first has committed."""
 
-    @_asynccontextmanager
+    @asynccontextmanager
     async def transaction(self: Service, **options: Any) -> Any:
         published: list[Envelope] = []
         async with original(self, **options) as tx:
@@ -235,7 +235,7 @@ def _fired_in_two_steps() -> list[Patch]:
         if due > self._world.now():
             return (due - self._world.now()) / 1e6
         fired = await self._store.run(lambda statements: statements.fire(self._world.now(), 500))
-        scheduled.reach("scheduled.after_commit")
+        reach("scheduled.after_commit")
         await self._store.publish([row.envelope for row in fired])
         return 0.0
 
@@ -267,7 +267,7 @@ def _redrive_looks_once() -> list[Patch]:
 @_mutant
 def _reader_that_skips() -> list[Patch]:
     """A reader takes the newest position that it has seen anywhere for the place where it stands."""
-    read = _owner("read").read  # type: ignore[attr-defined]
+    read = _owner("read").read
 
     async def read_past(self: Any, after: int, types: Any, lanes: Sequence[int], limit: int) -> Page:
         page: Page = await read(self, after, types, lanes, limit)
@@ -302,8 +302,6 @@ def _unpark_forgotten() -> list[Patch]:
 
     async def unpark(*args: Any) -> int:
         return 0
-
-    from tidings.consuming import worker
 
     return [(worker, "unpark", unpark), (registration, "unpark", unpark)]
 
@@ -348,12 +346,3 @@ class _Instead:
 def _owner(method: str) -> Any:
     """Return the class among the store's statements that defines a method."""
     return next(cls for cls in SqliteStatements.__mro__ if method in vars(cls))
-
-
-def _asynccontextmanager(function: Any) -> Any:
-    from contextlib import asynccontextmanager
-
-    return asynccontextmanager(function)
-
-
-__all__ = ["MUTANTS", "landing", "planted"]

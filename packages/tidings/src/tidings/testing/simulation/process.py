@@ -71,6 +71,13 @@ class Process:
         service.process_id = lambda: self.pid
         self.service = service
 
+    def commit_late(self) -> None:
+        """Let commits take a while and be heard of later, from now on."""
+        store = self.service.store if self.service is not None else None
+        assert isinstance(store, SqliteStore)
+        assert store._writer is not None
+        store._writer._commits = LateCommits(self.random)
+
     def kill(self, where: str) -> None:
         """End the process on the spot: its transactions are rolled back, its tasks never run again."""
         self.alive = False
@@ -108,42 +115,51 @@ class SimulatedConnection:
                 raise Crash("a statement")
 
     def run(self, sql: str, args: Sequence[Any] = ()) -> int:
+        """See driver.Connection."""
         self._use()
         changed: int = self._real.run(sql, args)
         return changed
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """See driver.Connection."""
         self._use()
         self._real.many(sql, rows)
 
     def rows(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """See driver.Connection."""
         if not self._process.alive or self._closed:
             raise Crash("the process is dead")
         found: list[tuple[Any, ...]] = self._real.rows(sql, args)
         return found
 
     def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """See driver.Connection."""
         self._use()
         described: tuple[tuple[str, ...], list[tuple[Any, ...]]] = self._real.described(sql, args)
         return described
 
     def script(self, sql: str) -> None:
+        """See driver.Connection."""
         self._use()
         self._real.script(sql)
 
     @property
     def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
         if self._closed:
             raise Crash("the process is dead")
         return bool(self._real.in_transaction)
 
     def interrupt(self) -> None:
+        """See driver.Connection."""
         self._real.interrupt()
 
     def close(self) -> None:
+        """See driver.Connection."""
         self.end()
 
     def end(self) -> None:
+        """Close, which rolls back; closing twice is fine."""
         if not self._closed:
             self._closed = True
             self._real.close()

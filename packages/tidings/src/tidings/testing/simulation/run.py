@@ -1,4 +1,4 @@
-"""One seed: processes on one file, clients, faults, healing, then the checks. The real code runs; only the world is made up."""
+"""One seed: processes on one file, clients, faults, healing, then the checks. Only the world is made up."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ from tidings.testing.simulation.clients import Clients
 from tidings.testing.simulation.loop import GROUP, SimulatedLoop, StuckError, bury
 from tidings.testing.simulation.mutants import planted
 from tidings.testing.simulation.network import Network, SimulatedTransport
-from tidings.testing.simulation.process import EPOCH, Crash, LateCommits, Process
+from tidings.testing.simulation.process import EPOCH, Crash, Process
 from tidings.testing.simulation.workload import SOURCE, SUBSCRIPTIONS, Options, Witness, declare
 from tidings.testing.unfinished import unfinished
 from tidings.world import World
@@ -118,7 +118,7 @@ class Simulation:
             concurrency=draw.choice((1, 3, 20)),
             lengthy=draw.choice((0.0, 0.1, 0.5)),
         )
-        self._focus = {point: 0.2 for point in draw.sample(points.POINTS, draw.choice((0, 1, 2)))}
+        self._focus = dict.fromkeys(draw.sample(points.POINTS, draw.choice((0, 1, 2))), 0.2)
         self._crashes_left = draw.choice((0, 1, 2, 4))
         self._release = draw.choice((1, 2))
         self._deployed = asyncio.Event()
@@ -198,7 +198,7 @@ class Simulation:
         try:
             async with service.running(relay=self._with_relay):
                 if self._late_commits:
-                    service.store._writer._commits = LateCommits(process.random)
+                    process.commit_late()
                 process.started = True
                 await process.stopping.wait()
         except Exception as error:
@@ -278,7 +278,7 @@ class Simulation:
         if self._release == 1:
             await self._deploy()
         while not any(process.alive and process.started for process in self._processes):
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # noqa: ASYNC110 - virtual time
         await self.clients.resume_all()
 
     async def _deploy(self) -> None:
