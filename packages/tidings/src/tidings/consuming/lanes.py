@@ -47,6 +47,14 @@ class Lanes:
     def _part(self, alive: Collection[str]) -> int:
         return -(-self._store.lanes // max(1, len(alive)))
 
+    async def is_short(self, alive: Collection[str]) -> bool:
+        """Forget lanes that another worker has taken meanwhile; say whether a free one is due to this worker."""
+        steps = await self._store.reading.steps(self._subscription)
+        for step in steps:
+            if step.owner != self._worker:
+                self._owned.pop(step.lane, None)
+        return self.lacks(alive) and any(self._is_free(step, alive) for step in steps if step.lane not in self._owned)
+
     def lose_all(self) -> None:
         """Forget every lane: another owner has taken over, or this worker's state is in doubt."""
         self._owned.clear()

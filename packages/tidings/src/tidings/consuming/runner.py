@@ -18,6 +18,10 @@ log = logging.getLogger("tidings")
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 5.0
 """Seconds between turns while the store itself fails: doubled up to the longest."""
 
+LOOK_SECONDS = 3.0
+"""Seconds after which a runner looks whether its lanes are still its own, and whether one is free: a worker whose
+clock is wrong, or which was frozen, changes owners without anybody's hearing of it."""
+
 
 class Taken(Struct):
     """What one turn brought: the position settled, which events failed, and whether any succeeded."""
@@ -75,6 +79,7 @@ class LaneRunner:
         self._paused = False
         self._look_at_row = True
         self._next_due: int | None = None
+        self._look_at = 0.0
         self._topics = [LOG_CHANGED] if types is None else types
 
     def wake(self) -> None:
@@ -137,7 +142,8 @@ class LaneRunner:
                 backoff = min(backoff * 2, LONGEST_BACKOFF)
                 continue
             if not busy:
-                await self._sleep(self._idle_seconds())
+                idle = self._idle_seconds()
+                await self._sleep(LOOK_SECONDS if idle is None else min(idle, LOOK_SECONDS))
         await self.lanes.release()
 
     async def _sleep(self, seconds: float | None) -> None:
@@ -159,6 +165,7 @@ class LaneRunner:
 
     async def _turn(self) -> bool:
         """Do one thing; say whether there may be more to do at once."""
+        await self._look_at_lanes()
         if self._rebalance:
             self._rebalance = False
             if await self.lanes.rebalance(self._alive()):
@@ -174,6 +181,12 @@ class LaneRunner:
                 self._take_in(await self._use.retake(rows, self.lanes, outage=self.outage))
                 return True
         return await self._read_on()
+
+    async def _look_at_lanes(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            self._rebalance = await self.lanes.is_short(self._alive()) or self._rebalance
 
     async def _read_row(self) -> None:
         rows = {row.name: row for row in await self._store.reading.subscriptions()}
