@@ -53,7 +53,9 @@ class Lanes:
         for step in steps:
             if step.owner != self._worker:
                 self._owned.pop(step.lane, None)
-        return self.lacks(alive) and any(self._is_free(step, alive) for step in steps if step.lane not in self._owned)
+        others = [step for step in steps if step.lane not in self._owned]
+        forgotten = any(step.owner == self._worker for step in others)
+        return forgotten or (self.lacks(alive) and any(self._is_free(step, alive) for step in others))
 
     def lose_all(self) -> None:
         """Forget every lane: another owner has taken over, or this worker's state is in doubt."""
@@ -71,7 +73,9 @@ class Lanes:
             part = self._part(alive)
             taken = {}
             for step in steps:
-                if len(mine) + len(taken) < part and step not in mine and self._is_free(step, alive):
+                # What stands in this worker's name and was forgotten here must be taken: nobody else may.
+                wanted = len(mine) + len(taken) < part or step.owner == self._worker
+                if wanted and step not in mine and self._is_free(step, alive):
                     taken[step.lane] = await self._take(statements, step)
             # A careful lane is not handed on: its next owner would not know of its last owner's death.
             surplus = [step.lane for step in mine[part:] if not self.careful(step.lane)]
