@@ -277,8 +277,8 @@ class Simulation:
             process.crash_after = None
         if self._release == 1:
             await self._deploy()
-        while not any(process.alive and process.started for process in self._processes):
-            await asyncio.sleep(0.5)  # noqa: ASYNC110 - virtual time
+        while not any(process.alive and process.started for process in self._processes):  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
         await self.clients.resume_all()
 
     async def _deploy(self) -> None:
