@@ -76,7 +76,8 @@ async def test_settled_skips_the_waits_between_retries_and_dead_letters_keep_the
         (letter,) = h.dead_letters("charge")
         assert seen == [1, 2, 3]
         assert h.clock() - begin > timedelta(minutes=2)
-        assert (letter.event, letter.attempts, letter.subscription) == (Ordered(order="a"), 3, "charge")
+        assert letter.event is not None
+        assert (letter.event.key, letter.attempts, letter.subscription) == ("a", 3, "charge")
         assert "no card for a" in letter.failures[-1].traceback
         assert "no card for a" in h.report()
         assert h.dead_letters("other") == []
@@ -159,7 +160,24 @@ async def test_what_waits_behind_a_dead_head_is_finished_until_somebody_acts() -
         await h.publish(Ordered(order="a"))
         await h.publish(Ordered(order="b"))
         await h.settled()
-        assert [letter.envelope.key for letter in h.dead_letters()] == ["a", "b"]
+        assert [letter.event.key for letter in h.dead_letters() if letter.event] == ["a", "b"]
+
+
+async def test_where_says_what_the_command_line_says() -> None:
+    service = shop()
+
+    @service.subscribe(Ordered)
+    async def charge(event: Ordered, tx: Transaction) -> None:
+        pass
+
+    async with harness(service) as h:
+        envelope = await h.publish(Ordered(order="a"))
+        later = await h.publish(Ordered(order="b"), delay=timedelta(hours=1))
+        await h.settled()
+        (found,) = await h.where(envelope.id)
+        assert [(place.subscription, place.state) for place in found.places] == [("charge", "handled")]
+        (found,) = await h.where(later.id)
+        assert found.position is None
 
 
 async def test_a_message_of_another_service_arrives_once_whatever_its_copies() -> None:

@@ -8,28 +8,24 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
 
-from msgspec import Struct
-
 from tidings.backends.memory import queue
 from tidings.errors import HarnessTimeoutError, TidingsError
 from tidings.events import Envelope, Event, decode_event, encode_event, envelope_to_json, event_type, key_of, share_of
+from tidings.operations import DeadLetter, Filter, Whereabouts, letters, where
 from tidings.publishing.transaction import Transaction
 from tidings.service import Service, uuid7_ids
 from tidings.store import (
-    DEAD,
     HELD_CHANGED,
     PROGRESS_CHANGED,
     READY_CHANGED,
     SCHEDULED_CHANGED,
     SUBSCRIPTION_CHANGED,
-    Failure,
     Record,
 )
 from tidings.testing.unfinished import (
     Unfinished,
     describe,
     earliest,
-    every_held,
     every_record,
     unfinished,
 )
@@ -60,17 +56,6 @@ class FakeClock:
     def move(self, to: datetime) -> None:
         """Move on to a moment; never back."""
         self.now = max(self.now, to)
-
-
-class Letter(Struct, frozen=True):
-    """A dead letter as a test sees it: what `subscription` gave up, why, and every attempt's traceback."""
-
-    subscription: str
-    event: Event | None
-    envelope: Envelope
-    attempts: int
-    reason: str | None
-    failures: tuple[Failure, ...]
 
 
 class Harness:
@@ -222,23 +207,13 @@ class Harness:
         name = event_type(cls).name
         return [(moment(row.due), self._decoded(row.envelope, cls)) for row in rows if row.envelope.type == name]
 
-    def dead_letters(self, subscription: str | None = None) -> list[Letter]:
+    def dead_letters(self, subscription: str | None = None) -> list[DeadLetter]:
         """Return what was given up after its attempts, in the order of the log: of one subscription, or of all."""
-        reading = self.service.store.reading
-        names = [row.name for row in _at_once(reading.subscriptions()) if subscription in (None, row.name)]
-        rows = [row for name in names for row in _at_once(every_held(reading, name)) if row.state == DEAD]
-        records = _at_once(reading.records([row.position for row in rows]))
-        return [
-            Letter(
-                subscription=row.subscription,
-                event=self._readable(records[row.position].envelope),
-                envelope=records[row.position].envelope,
-                attempts=row.attempts,
-                reason=row.reason,
-                failures=row.failures,
-            )
-            for row in sorted(rows, key=lambda row: row.position)
-        ]
+        return _at_once(letters(self.service.store, Filter(subscription=subscription)))
+
+    async def where(self, event_id: str) -> list[Whereabouts]:
+        """Say where an event is for every subscription, and why, as `tidings where` does."""
+        return await where(self.service.store, event_id, now=self.service.world.now())
 
     def report(self) -> str:
         """Return what a failed test wants to read: the log, what is unfinished, and the dead letters' tracebacks."""
@@ -250,7 +225,8 @@ class Harness:
         lines += ["Unfinished:"] if left else []
         lines += [f"  {describe(one, records.get(one.position))}" for one in left]
         for letter in self.dead_letters():
-            lines.append(f"Dead letter of {letter.subscription}: {letter.envelope.type} {letter.envelope.id}")
+            event = f"{letter.event.type} {letter.event.id}" if letter.event is not None else "an event"
+            lines.append(f"Dead letter of {letter.subscription}: {event}")
             lines += [failure.traceback or failure.message for failure in letter.failures[-1:]]
         return "\n".join(lines)
 
@@ -261,12 +237,6 @@ class Harness:
         event = decode_event(envelope, self.service.registry, cls)
         assert isinstance(event, cls)
         return event
-
-    def _readable(self, envelope: Envelope) -> Event | None:
-        try:
-            return decode_event(envelope, self.service.registry, None)
-        except TidingsError:
-            return None
 
 
 @asynccontextmanager
