@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tidings.events import derive_id
 from tidings.points import POINTS
 
 pytestmark = pytest.mark.timeout(400)  # the storm is in the first test of each configuration
@@ -27,7 +28,13 @@ HANDLED_BY = {
     "other.arrived": ("arrive",),
 }
 ORDERED = ("ledger", "notify", "arrive")
-CAUSED_BY_ONE = Counter({"storm.booked": 1, "storm.delivered": 1, "storm.reminder": 1})
+OUTGOING = {"storm.booked": ("ledger", 0), "storm.reminder": ("ledger", 1), "storm.delivered": ("deliver", 0)}
+"""Type of what follows from each placed event -> which subscription publishes it, and as which of its publishes."""
+
+
+def ids_in(file: Path) -> list[str]:
+    """Return the ids of the events in a file of the transport."""
+    return [json.loads(line)["id"] for line in file.read_bytes().splitlines()]
 
 
 class Aftermath:
@@ -48,7 +55,8 @@ class Aftermath:
             self.owners = database.execute("SELECT count(*) FROM tidings_worker").fetchone()[0]
             self.integrity = database.execute("PRAGMA integrity_check").fetchone()[0]
         self.acknowledged = (folder / "acked.txt").read_text().split()
-        self.sent = [json.loads(line)["id"] for line in (folder / "out.jsonl").read_bytes().splitlines()]
+        self.sent = ids_in(folder / "out.jsonl")
+        self.from_outside = ids_in(folder / "in.jsonl")
 
     def order(self, ids: list[str]) -> list[str]:
         """Return ids in the order of the log, by key: what must be equal for two lists that keep order by key."""
@@ -108,13 +116,19 @@ def test_order_by_key_was_kept(aftermath: Aftermath) -> None:
 
 
 def test_outgoing_events_are_exact(aftermath: Aftermath) -> None:
-    caused: dict[str, Counter[str]] = {}
-    for row in aftermath.log.values():
-        if row[4] is not None:
-            caused.setdefault(row[4], Counter())[row[1]] += 1
     placed = [row[2] for row in aftermath.log.values() if row[1] == "storm.placed"]
-    assert {event_id: caused.get(event_id) for event_id in placed if caused.get(event_id) != CAUSED_BY_ONE} == {}
-    assert caused.keys() == set(placed)
+    expected = {
+        (derive_id("storm", event_id, subscription, ordinal), kind, event_id)
+        for event_id in placed
+        for kind, (subscription, ordinal) in OUTGOING.items()
+    }
+    assert {(row[2], row[1], row[4]) for row in aftermath.log.values() if row[4] is not None} == expected
+
+
+def test_everything_sent_from_outside_landed_once(aftermath: Aftermath) -> None:
+    landed = Counter(row[2] for row in aftermath.log.values() if row[5] == "other")
+    assert len(aftermath.from_outside) > len(landed)  # copies were sent too
+    assert landed == Counter(dict.fromkeys(aftermath.from_outside, 1))
 
 
 def test_everything_was_sent_in_order_by_key(aftermath: Aftermath) -> None:
