@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from tidings.events import derive_id, event_type
-from tidings.store import BEHIND, DEAD, LANDING, PARKED, RETRY, Statements
+from tidings.operations import where
+from tidings.store import BEHIND, DEAD, LANDING, PARKED, RETRY, Statements, Store
 from tidings.testing.simulation.clients import History
 from tidings.testing.simulation.network import Network
 from tidings.testing.simulation.workload import SOURCE, SUBSCRIPTIONS, Child, Foreign, Novel, Placed, Timer, outgoing
@@ -164,6 +165,21 @@ def stable_ids(facts: Facts, calls: dict[tuple[str, str, str], set[str]]) -> Ite
     for (name, _, event_id), keys in calls.items():
         if len(keys) > 1:
             yield f"{name} called the outside for {event_id} under {len(keys)} idempotency keys"
+
+
+async def explained(store: Store, facts: Facts, seen: Seen) -> list[str]:
+    """Promise 7: what an operator is told of an event is what the store holds."""
+    found = [one for one in await where(store, seen.id, now=0) if one.envelope.source == seen.source]
+    if not found:
+        return [] if seen.position not in facts.kept else [f"nobody can say where position {seen.position} is"]
+    told = {place.subscription: place.state for place in found[0].places}
+    broken = []
+    for name, (_, types) in facts.subscriptions.items():
+        states = ["running" if state == "ready" else state for state in facts.states.get((name, seen.position), [])]
+        held = (states or ["handled"])[0] if seen.type in types else "not its own"
+        if {told[name], held} not in ({held}, {"ready", "running"}):
+            broken.append(f"position {seen.position} is told to be {told[name]} for {name}, and is {held}")
+    return broken
 
 
 def kept(facts: Facts) -> Iterator[str]:

@@ -19,7 +19,7 @@ from tidings import points
 from tidings.backends.sqlite import open_store
 from tidings.consuming import worker
 from tidings.service import Service, uuid7_ids
-from tidings.store import LANDING, PARKED, Statements
+from tidings.store import LANDING, PARKED, Store
 from tidings.testing.simulation import checks
 from tidings.testing.simulation.clients import Clients
 from tidings.testing.simulation.loop import GROUP, SimulatedLoop, StuckError, bury
@@ -303,7 +303,8 @@ class Simulation:
     async def _is_drained(self) -> bool:
         if self.network.waiting:
             return False
-        async with self._looking() as statements:
+        async with self._looking() as store:
+            statements = store.reading
             left = [one for one in await unfinished(statements) if self._with_relay or one.subscription != checks.RELAY]
             rows = await statements.letters([PARKED], LANDING, 0, 1000)
             records = await statements.records([row.position for row in rows])
@@ -314,19 +315,22 @@ class Simulation:
         return {one for name in self._options.names for one in SUBSCRIPTIONS[name][1]}
 
     @asynccontextmanager
-    async def _looking(self) -> AsyncIterator[Statements]:
+    async def _looking(self) -> AsyncIterator[Store]:
         """Look at the file as somebody outside every process does."""
         store = open_store(f"sqlite+apsw:///{self._file}", World(lambda: EPOCH, Random(0), uuid7_ids))
         await store.open(migrate=False, read_only=True)
         try:
-            yield store.reading
+            yield store
         finally:
             await store.close()
 
     async def _check(self, when: str) -> None:
-        async with self._looking() as statements:
-            facts = await checks.collect(statements, self._options.names)
+        async with self._looking() as store:
+            facts = await checks.collect(store.reading, self._options.names)
+            some = self.random.sample(facts.log, min(2, len(facts.log)))
+            explained = [one for seen in some for one in await checks.explained(store, facts, seen)]
             broken = [
+                *explained,
                 *checks.all_or_nothing(facts, self.clients.history),
                 *checks.effects_once(facts),
                 *checks.ordered(facts, self._options.after_dead),
