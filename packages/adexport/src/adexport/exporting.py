@@ -225,7 +225,7 @@ def choose_targets(request: ExportRequest, design: Design, networks: Mapping[str
     sizes = [parse_size(size) for size in dict.fromkeys(request.sizes)]
     chosen = [networks[name] for name in dict.fromkeys(request.networks)]
     if chosen and sizes:
-        found = [target_for(network, *size) for network in chosen for size in sizes]
+        found = _pairs(chosen, sizes)
     elif chosen:
         found = [target for network in chosen for target in targets(network)]
     else:
@@ -233,6 +233,15 @@ def choose_targets(request: ExportRequest, design: Design, networks: Mapping[str
     if not found:
         raise RequestError("Neither networks nor sizes are given, and the design suggests none. Give some.", "$.sizes")
     return [_within(target, request.max_bytes) for target in found]
+
+
+def _pairs(networks: Sequence[Network], sizes: Sequence[tuple[int, int]]) -> list[Target]:
+    """Each network with the sizes it takes. A size that none takes goes to the first, where preflight refuses it."""
+    found = []
+    for size in sizes:
+        takers = [network for network in networks if network.placement_for(*size) is not None]
+        found += [target_for(network, *size) for network in takers or networks[:1]]
+    return found
 
 
 def _within(target: Target, max_bytes: int | None) -> Target:

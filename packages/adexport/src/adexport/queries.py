@@ -25,7 +25,7 @@ _SUMMARY = """SELECT id, title, design, design_title, state, round, total, done,
 _CELL = """SELECT position, feed_row, row_label, width, height, format, network, placement, limit_bytes, name, state,
  verdict, bytes, sha256, quality, seconds, cause, reason FROM adexport_cell"""
 _CELL_ORDER = {
-    "size": "width * height DESC, width, format, feed_row, position",
+    "size": "width * height DESC, width, feed_row, position",
     "row": "feed_row, width * height DESC, width, format, position",
     "position": "position",
 }

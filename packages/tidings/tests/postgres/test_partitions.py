@@ -103,9 +103,9 @@ async def test_dead_letters_keep_their_bytes_and_discarded_ones_go(store: Postgr
 
     await store.run(unit)
     assert await store.upkeep([KEEP], microseconds(NOW)) == 9
-    (dead,) = await store.reading.held("s", [3, 4])
-    assert dead.envelope is not None
-    assert dead.envelope.data == b'{"n":2}'
+    assert [row.state for row in await store.reading.held("s", [3, 4])] == [DEAD]
+    assert await positions(store) == [3, 10, 11, 12]
+    assert (await store.reading.records([3]))[3].envelope.data == b'{"n":2}'
 
 
 async def test_a_class_without_a_partition_still_takes_events(store: PostgresStore) -> None:

@@ -190,7 +190,8 @@ def _known_ids(document: Document) -> set[str]:
 def _ids(raw: Any) -> Iterator[str]:
     if isinstance(raw, dict):
         yield from (raw[key] for key in ("id", "use") if isinstance(raw.get(key), str))
-        for child in raw.get("layers") or ():
+        children = raw.get("layers")
+        for child in children if isinstance(children, list) else ():
             yield from _ids(child)
 
 

@@ -8,12 +8,11 @@ import logging
 from collections.abc import Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from tidings.backends.postgres.driver import HeldSession
 from tidings.errors import ConstraintError, StatementError, StoreBusyError
 from tidings.events import FOREVER
-from tidings.store import DISCARDED, Statements
+from tidings.store import DISCARDED
 
 log = logging.getLogger("tidings")
 
@@ -24,9 +23,6 @@ AHEAD = 2
 """Ranges that are ready beyond the newest position."""
 
 LOCK_TIMEOUT = "2s"
-
-COPIED_AT_ONCE = 500
-"""Held rows whose events are copied by one statement before their range is dropped."""
 
 _RANGES = """
 SELECT relname, bounds[1]::bigint, bounds[2]::bigint FROM (
@@ -55,9 +51,8 @@ def class_table(keep: str) -> str:
 class Partitions:
     """Looks after the partitions, within a transaction of its caller for each step."""
 
-    def __init__(self, session: HeldSession, statements: Statements) -> None:
+    def __init__(self, session: HeldSession) -> None:
         self._session = session
-        self._statements = statements
 
     async def ensure(self, keeps: Sequence[str], head: int) -> None:
         """Make the partitions of retention classes, and their ranges from the newest position on."""
@@ -112,7 +107,7 @@ class Partitions:
     async def drop(self, keep: str, floor: int, older_than: int) -> int:
         """Drop the ranges of a class that lie below a floor and hold nothing newer than a time; return how many events.
 
-        What a dead letter or a parked event needs is copied first.
+        What a dead letter or a parked event needs moves to the rest of its class first, at its own position.
         """
         dropped = 0
         for one in await self.ranges(keep):
@@ -122,27 +117,20 @@ class Partitions:
             if (await self._session.rows(newer, older_than))[0][0]:
                 break
             events = int((await self._session.rows(f"SELECT count(*) FROM tidings.{one.table}"))[0][0])
-            await self._keep_copies(one)
-            if not await self._step(self._session.script, f"DROP TABLE tidings.{one.table}"):
+            if not await self._step(self._drop_range, keep, one):
                 break
             dropped += events
         return dropped
 
-    async def _keep_copies(self, one: Range) -> None:
-        while True:
-            rows = await self._session.rows(
-                f"SELECT h.subscription, h.position FROM tidings.held h JOIN tidings.{one.table} USING (position) "
-                "WHERE h.state <> $1 AND h.envelope IS NULL LIMIT $2",
-                DISCARDED,
-                COPIED_AT_ONCE,
-            )
-            if not rows:
-                break
-            positions = sorted({row[1] for row in rows})
-            records = await self._statements.records(positions)
-            held = [row for row in await self._statements.held(None, positions) if row.state != DISCARDED]
-            await self._statements.hold([replace(row, envelope=records[row.position].envelope) for row in held])
+    async def _drop_range(self, keep: str, one: Range) -> None:
+        await self._session.script(f"ALTER TABLE tidings.{class_table(keep)} DETACH PARTITION tidings.{one.table}")
+        await self._session.run(
+            f"INSERT INTO tidings.log SELECT l.* FROM tidings.{one.table} l WHERE EXISTS "
+            "(SELECT FROM tidings.held h WHERE h.position = l.position AND h.state <> $1)",
+            DISCARDED,
+        )
         await self._session.run(
             f"DELETE FROM tidings.held h USING tidings.{one.table} l WHERE l.position = h.position AND h.state = $1",
             DISCARDED,
         )
+        await self._session.script(f"DROP TABLE tidings.{one.table}")

@@ -33,7 +33,7 @@ class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, Read
     def partitions(self) -> Partitions:
         """The partitions of the log, seen from this transaction."""
         assert isinstance(self._db, HeldSession)  # changes of tables need a transaction
-        return Partitions(self._db, self)
+        return Partitions(self._db)
 
     @property
     def connection(self) -> Any:
