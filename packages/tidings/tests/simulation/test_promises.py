@@ -15,7 +15,7 @@ from tidings.testing.simulation.mutants import planted
 SEEDS = 2000
 """Seeds of one run: each bug that one seed in 400 shows is found with a probability of 99 %."""
 
-MOST_SEEDS_FOR_A_MUTANT = 400
+MOST_SEEDS_FOR_A_MUTANT = 800
 
 pytestmark = pytest.mark.timeout(900)
 

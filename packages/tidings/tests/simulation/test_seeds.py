@@ -1,4 +1,7 @@
-"""Seeds that once broke a promise, and why. Each stays here, so that its bug cannot come back unseen."""
+"""Seeds that once broke a promise or let a planted bug through, and why. Each stays here, to be run again.
+
+What a seed does changes with the workload; what it found stands in a plain test too (test_lanes.py).
+"""
 
 import pytest
 
@@ -6,8 +9,8 @@ from tidings.testing.simulation import simulate
 
 SEEDS = {
     27: "a lane that another worker released stayed without an owner while every worker had its part",
-    55: "a worker that lost a lane unawares did not look for another",
-    279: "a retry waited for ever in a lane that nobody owned",
+    55: "lanes in a worker's own name, forgotten after a lost lease, were left for ever",
+    279: "a worker that lost a lane unawares did not look for another",
 }
 """Seed -> what it found."""
 

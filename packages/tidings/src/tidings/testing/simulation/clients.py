@@ -83,17 +83,18 @@ class Clients:
     def _placed(self) -> Placed:
         random = self.random
         self._count += 1
+        is_slow = random.random() < 0.2
         kills: Troubles = {}
         if self._poison and random.random() < 0.1:
             kills = {random.choice(self._names): random.choice((1, 2, 9))}
         return Placed(
             key=random.choice(KEYS),
             tenant=random.choice("xyz"),
-            fails=self._troubles(0.1, 4),
+            fails=self._troubles(0.5 if is_slow else 0.1, 4),
             kills=kills,
             children=random.choice((0, 0, 1, 2)),
             later=random.random() * 4 if random.random() < 0.3 else None,
-            slow=random.random() * 8 if random.random() < 0.15 else random.random() * 0.05,
+            slow=random.random() * (8 if is_slow else 0.05),
         )
 
     async def through(self, call: Callable[[Service], Awaitable[Any]]) -> tuple[bool, Any]:
@@ -215,10 +216,18 @@ class Clients:
             await self.through(
                 lambda s: discard(s.store, some, actor="bob", reason="not wanted", now=s.world.now(), limit=2)
             )
-        await asyncio.gather(self._redrive(which, "ann"), self._redrive(which, "bob"))
+        await asyncio.gather(self._redrive(which, "ann"), self._redrive(which, "bob"), self._hesitate())
+
+    async def _hesitate(self) -> None:
+        """Let one process stand still for a moment, maybe between what an operator saw and what he does."""
+        await asyncio.sleep(self.random.random() * 0.01)
+        if (process := self._pick()) is not None and self.random.random() < 0.7:
+            process.frozen = True
+            await asyncio.sleep(self.random.random() * 2)
+            self._network.loop.thaw(process)
 
     async def _redrive(self, which: Filter, actor: str) -> None:
-        await asyncio.sleep(self.random.random() * 0.05)
+        await asyncio.sleep(self.random.random() * 0.005)
         await self.through(lambda s: redrive(s.store, which, actor=actor, now=s.world.now()))
 
 

@@ -264,7 +264,7 @@ class Simulation:
         if (process := self._pick()) is None:
             return
         process.clock_error = timedelta(seconds=self.random.choice((-20, -2, 2, 20, 20)))
-        await asyncio.sleep(self.random.random() * 5)
+        await asyncio.sleep(2 + self.random.random() * 6)
         process.clock_error = timedelta(0)
 
     # The end.
