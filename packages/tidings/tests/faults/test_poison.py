@@ -86,5 +86,5 @@ async def test_poison_becomes_a_dead_letter(tmp_path: Path, processes: Processes
 async def test_what_runs_beside_the_poison_is_not_blamed(tmp_path: Path, processes: Processes) -> None:
     scene = Scene(tmp_path, processes, 4, list(POISONED))
     await scene.publish()
-    wait_for(scene.is_drained, 40, scene.story)
+    wait_for(scene.is_drained, 30, scene.story)
     scene.check()
