@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tidings.backends.sqlite import SqliteStore, open_store
-from tidings.errors import StoreFullError
+from tidings.errors import ConstraintError, StoreFullError
 from tidings.testing.conformance import StoreSuite
 from tidings.testing.conformance.samples import envelope, still_world
 
@@ -22,6 +22,17 @@ class TestStandardLibrary(StoreSuite):
 class TestApsw(StoreSuite):
     def make(self, folder: Path) -> SqliteStore:
         return open_store(f"sqlite+apsw:///{folder}/suite.db", still_world())
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlite+apsw"])
+async def test_one_id_of_one_source_is_one_event(tmp_path: Path, scheme: str) -> None:
+    store = open_store(f"{scheme}:///{tmp_path}/one.db", still_world())
+    await store.open(migrate=True)
+    await store.publish([envelope("e")])
+    with pytest.raises(ConstraintError):
+        await store.publish([envelope("e", data=b"{}")])
+    assert len(await store.reading.find("e")) == 1
+    await store.close()
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "sqlite+apsw"])

@@ -5,7 +5,7 @@ import os
 import tempfile
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import asyncpg
 import pytest
@@ -47,15 +47,34 @@ def _from_wheel() -> Iterator[str]:
                 server.cleanup()
 
 
-@pytest.fixture
-async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """The URL of a database of one test's own."""
+@pytest.fixture(scope="session")
+def postgres_database(postgres_server: str) -> Iterator[str]:
+    """The URL of a database that these tests share, one after the other: to make one takes as long as a test."""
     name = f"tidings_test_{uuid.uuid4().hex[:12]}"
-    admin = await asyncpg.connect(postgres_server)
+    place, _, query = postgres_server.partition("?")
+    asyncio.run(_execute(postgres_server, f'CREATE DATABASE "{name}"'))
+    yield f"{place.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+    asyncio.run(_execute(postgres_server, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+async def _execute(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
     try:
-        await admin.execute(f'CREATE DATABASE "{name}"')
-        base, _, query = postgres_server.partition("?")
-        yield f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
-        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        for statement in statements:
+            await connection.execute(statement)
     finally:
-        await admin.close()
+        await connection.close()
+
+
+@pytest.fixture
+async def postgres_url(postgres_database: str) -> str:
+    """The URL of an empty database: nothing of an earlier test is in it, nor connected to it."""
+    await _execute(
+        postgres_database,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        "DROP SCHEMA IF EXISTS tidings CASCADE",
+        "DROP SCHEMA public CASCADE",
+        "CREATE SCHEMA public",
+    )
+    return postgres_database

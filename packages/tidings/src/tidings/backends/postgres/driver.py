@@ -21,11 +21,14 @@ Rows = list[Any]
 # Classes of SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html
 _BUSY = {"40001", "40P01", "55P03"}
 _FULL = {"53100", "53200"}
+_CANCELED = "57014"
 _GONE_CLASSES = ("08", "57", "53", "58", "XX")
 
 
 def translated(error: BaseException) -> TidingsError | None:
     """Return our error for one of asyncpg's, None if it is not one."""
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
+        return StoreBusyError(f"A table was changed meanwhile ({error}). It is tried again.")
     if isinstance(error, asyncpg.PostgresError):
         return _of_the_server(error)
     if isinstance(error, asyncpg.InterfaceError | OSError | asyncio.IncompleteReadError):
@@ -43,6 +46,8 @@ def _of_the_server(error: asyncpg.PostgresError) -> TidingsError:
         return StoreBusyError(f"The database is busy ({error}). It is tried again.")
     if state in _FULL:
         return StoreFullError(f"The database is out of space or memory ({error}): nothing was half-written.")
+    if state == _CANCELED:
+        return StatementError(f"Postgres gave a statement up ({error}): make it faster, or raise statement_timeout.")
     if state.startswith("23"):
         return ConstraintError(f"A constraint refused the row: {error}.")
     if state.startswith(_GONE_CLASSES):
@@ -72,7 +77,7 @@ class Session(Protocol):
         """Execute one statement; return how many rows it changed."""
 
     async def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], Rows]:
-        """Execute one statement; return its column names and its rows."""
+        """Execute one statement; return its column names (none if there are no rows) and its rows."""
 
     async def script(self, sql: str) -> None:
         """Execute several statements."""
@@ -84,35 +89,45 @@ class HeldSession:
     def __init__(self, connection: "asyncpg.Connection[Any]") -> None:
         self.connection = connection
 
+    def _ours(self, error: Exception) -> Exception:
+        # InterfaceError is said of a lost connection, and of a statement with too few arguments.
+        if isinstance(error, asyncpg.InterfaceError) and not self.connection.is_closed():
+            return StatementError(f"A statement was not sent: {error}.")
+        return translated(error) or error
+
     async def rows(self, sql: str, *args: Any) -> Rows:
         """Execute one statement; return its rows."""
         try:
             return await self.connection.fetch(sql, *args)
         except Exception as error:
-            raise translated(error) or error from error
+            raise self._ours(error) from error
 
     async def run(self, sql: str, *args: Any) -> int:
         """Execute one statement; return how many rows it changed."""
         try:
-            return _changed(await self.connection.execute(sql, *args))
+            if args:
+                return _changed(await self.connection.execute(sql, *args))
+            # Without arguments `execute` would take several statements, a COMMIT among them.
+            statement = await self.connection.prepare(sql, name="")
+            await statement.fetch()
+            return _changed(statement.get_statusmsg())
         except Exception as error:
-            raise translated(error) or error from error
+            raise self._ours(error) from error
 
     async def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], Rows]:
-        """Execute one statement; return its column names and its rows."""
+        """Execute one statement; return its column names (none if there are no rows) and its rows."""
         try:
-            statement = await self.connection.prepare(sql)
-            rows = await statement.fetch(*args)
-            return tuple(column.name for column in statement.get_attributes()), [tuple(row) for row in rows]
+            rows = await self.connection.fetch(sql, *args)
+            return tuple(rows[0].keys()) if rows else (), [tuple(row) for row in rows]
         except Exception as error:
-            raise translated(error) or error from error
+            raise self._ours(error) from error
 
     async def script(self, sql: str) -> None:
         """Execute several statements."""
         try:
             await self.connection.execute(sql)
         except Exception as error:
-            raise translated(error) or error from error
+            raise self._ours(error) from error
 
 
 class BorrowingSession:
@@ -137,7 +152,7 @@ class BorrowingSession:
             return await session.run(sql, *args)
 
     async def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], Rows]:
-        """Execute one statement; return its column names and its rows."""
+        """Execute one statement; return its column names (none if there are no rows) and its rows."""
         async with self._borrowed() as session:
             return await session.described(sql, args)
 

@@ -23,6 +23,8 @@ LONGEST_PAYLOAD = 7000
 """Bytes; Postgres takes 7999. A longer list of topics is sent as "everything"."""
 
 EVERYTHING = "*"
+RECONNECT_SECONDS = 0.5
+"""Between two tries to listen again."""
 
 
 class Notices:
@@ -44,9 +46,10 @@ class Notices:
         self._listening: asyncio.Task[None] | None = None
         self._connection: asyncpg.Connection[Any] | None = None
 
-    def start(self) -> None:
-        """Listen from now on."""
-        self._listening = asyncio.create_task(self._listen())
+    async def start(self) -> None:
+        """Listen from now on; raises what connecting raises."""
+        await self._connect_and_listen()
+        self._listening = asyncio.create_task(self._keep_listening())
 
     async def stop(self) -> None:
         """Send what waits, and listen no more."""
@@ -76,21 +79,26 @@ class Notices:
                 log.debug("A notice could not be sent; others will see it when they poll: %s", error)
             await asyncio.sleep(DEBOUNCE_SECONDS)
 
-    async def _listen(self) -> None:
+    async def _connect_and_listen(self) -> None:
+        closed = asyncio.Event()
+        connection = await self._connect()
+        try:
+            connection.add_termination_listener(lambda _: closed.set())
+            await connection.add_listener(CHANNEL, self._on_notice)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection, self._closed = connection, closed
+
+    async def _keep_listening(self) -> None:
         while True:
+            await self._closed.wait()
             try:
-                await self._listen_once()
+                await self._connect_and_listen()
+                self._heard(None)  # what was said while nobody listened
             except Exception as error:
                 log.debug("Listening ended and is begun again: %s", error)
-            await asyncio.sleep(0.5)
-
-    async def _listen_once(self) -> None:
-        closed = asyncio.Event()
-        self._connection = await self._connect()
-        self._connection.add_termination_listener(lambda _: closed.set())
-        await self._connection.add_listener(CHANNEL, self._on_notice)
-        self._heard(None)  # what was said while nobody listened
-        await closed.wait()
+                await asyncio.sleep(RECONNECT_SECONDS)
 
     def _on_notice(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
         sender, *topics = str(payload).split("\n")

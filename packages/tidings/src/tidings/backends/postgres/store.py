@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import asyncpg
 
+from tidings.backends.hosts import pid_exists, this_host
 from tidings.backends.postgres import migrations
 from tidings.backends.postgres.driver import BorrowingSession, HeldSession, our_errors
 from tidings.backends.postgres.fence import HOLDER, Fence
@@ -52,7 +52,7 @@ class PostgresStore:
         self.lanes = LANES
         self.batch = BATCH
         self.several_processes = True
-        self.host = socket.gethostname()
+        self.host = this_host()
         self.hold_limit = HOLD_LIMIT
         self.pooled = False
         self._url = url
@@ -83,8 +83,16 @@ class PostgresStore:
             await self.close()
             raise
         if not self.pooled and not read_only:
-            self._notices = Notices(self._session, self._connect, self._world.fresh_id(), self._heard)
-            self._notices.start()
+            await self._listen()
+
+    async def _listen(self) -> None:
+        self._notices = Notices(self._session, self._connect, self._world.fresh_id(), self._heard)
+        try:
+            async with our_errors():
+                await self._notices.start()
+        except BaseException:
+            await self.close()
+            raise
 
     async def _prepare(self, migrate: bool) -> None:
         self._session = BorrowingSession(self._open_pool)
@@ -151,7 +159,8 @@ class PostgresStore:
         return [(name, sql, name in done) for name, sql in migrations.known()]
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
-        """Append envelopes in a group commit."""
+        """Append envelopes in a group commit; raises TransactionError inside a transaction of the same task."""
+        self._refuse_inside()
         await self._groups.publish(envelopes)
 
     async def _insert(self, envelopes: Sequence[Envelope]) -> None:
@@ -175,11 +184,8 @@ class PostgresStore:
         Raises TransactionHeldTooLongError, after a rollback, when the block lasts longer than the hold limit, and
         TransactionError inside another transaction of the same task.
         """
+        self._refuse_inside()
         task = asyncio.current_task()
-        if task in self._holders:
-            raise TransactionError(
-                "A transaction is open here: publish and write through the open one (tx.publish, tx.execute)."
-            )
         async with our_errors(), self._open_pool.acquire() as connection:
             statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence, locking=True)  # type: ignore[arg-type]
             limit = asyncio.timeout(self.hold_limit)
@@ -197,6 +203,12 @@ class PostgresStore:
             finally:
                 self._holders.discard(task)
         self._notify(statements.touched)
+
+    def _refuse_inside(self) -> None:
+        if asyncio.current_task() in self._holders:
+            raise TransactionError(
+                "A transaction is open here: publish and write through the open one (tx.publish, tx.execute)."
+            )
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[PostgresStatements]:
@@ -247,8 +259,11 @@ class PostgresStore:
         return self._fence.waiting
 
     def is_alive(self, worker: WorkerRow, now: int) -> bool:
-        """Say whether a worker can hold leases: its expiry has not passed by the database's clock."""
-        return worker.expires > 0
+        """Say whether a worker can hold leases.
+
+        Its expiry has not passed by the database's clock, and on this host its process exists.
+        """
+        return worker.expires > 0 and (worker.host != self.host or pid_exists(worker.pid))
 
     async def upkeep(self, keeps: Sequence[str], now: int) -> int:
         """Make partitions ahead, and drop ranges that lie below every floor and are wholly past their retention."""

@@ -1,5 +1,6 @@
 """The store's statements in Postgres's SQL, table by table."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from tidings.errors import StatementError
 from tidings.store import Value
 
 _CONTROLS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE", "VACUUM"}
+_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*\n|/\*.*?\*/)*([A-Za-z]*)", re.DOTALL)
 
 
 class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements):
@@ -67,7 +69,8 @@ class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, Read
 
 
 def _checked(sql: str) -> str:
-    word = sql.split(None, 1)[0].upper().rstrip(";") if sql.strip() else ""
+    first = _FIRST_WORD.match(sql)
+    word = first.group(1).upper() if first else ""
     if word in _CONTROLS:
         raise StatementError(
             f"{word} was refused: the transaction belongs to Tidings, which commits it once the block ends. Raise an "
