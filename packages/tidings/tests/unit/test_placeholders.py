@@ -1,6 +1,7 @@
 """The user's SQL for SQLite: placeholders by number, one statement, no control of the transaction."""
 
 import pytest
+
 from tidings import StatementError
 from tidings.backends.sqlite.driver import render, split
 

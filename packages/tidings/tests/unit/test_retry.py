@@ -6,16 +6,17 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tidings import RetryPolicy, ServiceError
 
 SECOND = 1_000_000
 
 
-class Busy(Exception):
+class BusyError(Exception):
     """An outside system asks for patience."""
 
 
-class VeryBusy(Busy):
+class VeryBusyError(BusyError):
     """The same, more so."""
 
 
@@ -36,10 +37,12 @@ def test_a_process_that_died_counts_like_a_failure() -> None:
 
 
 def test_never_and_rules_by_the_most_specific_type() -> None:
-    policy = RetryPolicy(never=(ValueError,), rules={Busy: RetryPolicy(attempts=10), VeryBusy: RetryPolicy(attempts=1)})
+    policy = RetryPolicy(
+        never=(ValueError,), rules={BusyError: RetryPolicy(attempts=10), VeryBusyError: RetryPolicy(attempts=1)}
+    )
     assert due(policy, ValueError(), 1) is None
-    assert due(policy, Busy(), 9) is not None
-    assert due(policy, VeryBusy(), 1) is None
+    assert due(policy, BusyError(), 9) is not None
+    assert due(policy, VeryBusyError(), 1) is None
     assert due(policy, KeyError(), 2) is not None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from tidings import Event, HandlerError, Service, ServiceError, SyncTransaction, SyncWork, Transaction, Work
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def test_several_events_per_handler_and_methods() -> None:
 
 async def hidden_hint(event: Placed, tx: "Decimal") -> None: ...
 async def wrong_hint(event: Placed, tx: int) -> None: ...
-async def no_hint(event: Placed, tx) -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def no_hint(event: Placed, tx) -> None: ...  # type: ignore[no-untyped-def]
 async def sync_hand(event: Placed, tx: SyncTransaction) -> None: ...
 def async_hand(event: Placed, tx: Transaction) -> None: ...
 async def three(event: Placed, tx: Transaction, more: int) -> None: ...
