@@ -82,7 +82,6 @@ async def test_poison_becomes_a_dead_letter(tmp_path: Path, processes: Processes
     scene.check()
 
 
-@pytest.mark.xfail(reason="what runs beside the poison in its process has its attempts counted too, and may be dead")
 async def test_what_runs_beside_the_poison_is_not_blamed(tmp_path: Path, processes: Processes) -> None:
     scene = Scene(tmp_path, processes, 4, list(POISONED))
     await scene.publish()

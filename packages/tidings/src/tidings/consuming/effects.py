@@ -49,8 +49,15 @@ class Effects:
     """Implements runner.Use for one subscription."""
 
     def __init__(
-        self, subscription: Subscription, pipeline: Pipeline, producer: Producer, store: Store, world: World
+        self,
+        subscription: Subscription,
+        pipeline: Pipeline,
+        producer: Producer,
+        store: Store,
+        world: World,
+        one_careful: asyncio.Lock,
     ) -> None:
+        self._one_careful = one_careful
         self.batch = store.batch
         self._subscription = subscription
         self._pipeline = pipeline
@@ -163,6 +170,10 @@ class Effects:
 
     async def take_carefully(self, record: Record, lanes: Lanes) -> Taken:
         """Count the attempt in a transaction of its own, by holding the event; then retry it from there."""
+        async with self._one_careful:
+            return await self._take_counted(record, lanes)
+
+    async def _take_counted(self, record: Record, lanes: Lanes) -> Taken:
         steps = lanes.moves({record.lane}, record.position)
 
         async def unit(statements: Statements) -> list[Held]:
@@ -190,7 +201,8 @@ class Effects:
         records = await records_of(self._store, rows)
         suspect = next((row for row in rows if row.reason == STARTED or lanes.careful(row.lane)), None)
         if suspect is not None:
-            return await self._retake_suspect(suspect, records, lanes)
+            async with self._one_careful:
+                return await self._retake_suspect(suspect, records, lanes)
         if self._one_by_one:
             rows = rows[:1]
         try:

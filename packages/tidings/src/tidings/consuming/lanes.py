@@ -36,6 +36,11 @@ class Lanes:
         """Numbers of the owned lanes."""
         return list(self._owned)
 
+    @property
+    def calm_everywhere(self) -> bool:
+        """True if no lane runs its events one by one."""
+        return not any(lane.careful for lane in self._owned.values())
+
     def careful(self, lane: int) -> bool:
         """Say whether a lane runs its events one by one."""
         return lane in self._owned and self._owned[lane].careful > 0

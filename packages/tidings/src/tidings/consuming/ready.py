@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
-from tidings.consuming.held import Exceptions, failure, records_of
+from tidings.consuming.held import Exceptions, records_of
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import PROBE, Outage
 from tidings.consuming.pipeline import Pipeline
 from tidings.consuming.runner import Taken
 from tidings.consuming.subscription import Subscription
+from tidings.consuming.suspects import AliveIn, Suspects
 from tidings.consuming.work import Work
 from tidings.errors import LeaseLostError, StoreError
 from tidings.events import Envelope
@@ -131,9 +132,14 @@ class WorkRunner:
         world: World,
         worker: str,
         outage: Outage,
+        one_suspect: asyncio.Lock,
+        is_calm: Callable[[], bool],
     ) -> None:
         self.name = subscription.name
         self.outage = outage
+        self._suspects = Suspects(
+            self.name, store, world, worker, one_suspect, lambda: is_calm() and not self._is_held_up(), self._start
+        )
         self._subscription = subscription
         self._pipeline = pipeline
         self._producer = producer
@@ -175,6 +181,7 @@ class WorkRunner:
                 await asyncio.wait(self._running)
         finally:
             stop_listening()
+            self._suspects.stop()
 
     async def abandon(self) -> None:
         """Cancel the handlers that did not end in time. Their attempts are not counted."""
@@ -199,8 +206,11 @@ class WorkRunner:
             await asyncio.sleep(0.5 * self._world.random.uniform(0.5, 1.5))
             return True
 
+    def _is_held_up(self) -> bool:
+        return self._paused or self.outage.wait(asyncio.get_running_loop().time()) > 0
+
     def _free(self) -> int:
-        if self._paused or self.outage.wait(asyncio.get_running_loop().time()):
+        if self._is_held_up():
             return 0
         limit = min(PROBE, self._subscription.concurrency) if self.outage.on else self._subscription.concurrency
         return limit - len(self._running)
@@ -225,11 +235,12 @@ class WorkRunner:
             self._start(row, records[row.position])
         return len(rows) == free
 
-    def _start(self, row: Ready, record: Record) -> None:
+    def _start(self, row: Ready, record: Record) -> asyncio.Task[None]:
         work = Work(row, record.envelope, self._store, self._world, settle, self._begin)
         task = asyncio.get_running_loop().create_task(self._deliver(row, record, work))
         self._running[task] = work
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
@@ -260,7 +271,8 @@ class WorkRunner:
 
     async def _deliver(self, row: Ready, record: Record, work: Work) -> None:
         if row.attempt > self._subscription.retry.attempts:
-            await self._fail(row, record, row.attempt - 1, None)  # every attempt was counted, and its process died
+            # Every attempt was counted, and its process died; the last death is noted already.
+            await self._fail(replace(row, failures=row.failures[:-1]), record, row.attempt - 1, None)
             return
         try:
             await self._pipeline.run(record.envelope, work)
@@ -323,17 +335,9 @@ class WorkRunner:
             await asyncio.sleep(pause * self._world.random.uniform(0.5, 1.5))
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def reclaim(self, alive_in: Callable[[Statements], Awaitable[Collection[str]]]) -> None:
-        """Let the work of dead workers wait again; its attempt stays counted."""
-
-        async def unit(statements: Statements) -> None:
-            alive = await alive_in(statements)
-            for row in await statements.running(self.name):
-                if row.owner not in alive and await statements.unready(row):
-                    died = failure(row.attempt, self._world.now(), None)
-                    await statements.fill([replace(row, owner=None, failures=(*row.failures, died))])
-
-        await self._store.run(unit)
+    async def reclaim(self, alive_in: AliveIn) -> None:
+        """Take back the work of dead workers; see suspects.py."""
+        await self._suspects.reclaim(alive_in)
 
 
 async def settle(statements: Statements, row: Ready) -> None:

@@ -62,6 +62,8 @@ class Worker:
         self._horizon = horizon_seconds
         self._pipelines = {s.name: Pipeline(s, registry) for s in subscriptions}
         self.heartbeat = Heartbeat(row, store, world, self._membership_changed)
+        # In a process, one event at a time that may kill it: so its death is counted for nothing else.
+        self._one_careful, self._one_suspect = asyncio.Lock(), asyncio.Lock()
         self.lanes: list[LaneRunner] = []
         self.work: list[WorkRunner] = []
         self._timers = Timers(store, world)
@@ -120,13 +122,23 @@ class Worker:
         pipeline = self._pipelines[subscription.name]
         outage = Outage(subscription.pause_after)
         if subscription.kind == WORK:
-            work = WorkRunner(subscription, pipeline, self._producer, self._store, self._world, self.id, outage)
+            work = WorkRunner(
+                subscription,
+                pipeline,
+                self._producer,
+                self._store,
+                self._world,
+                self.id,
+                outage,
+                self._one_suspect,
+                self._is_calm,
+            )
             self.work.append(work)
             self._start(work.run())
             use: Use = Filling(subscription, self._store, self._world)
             self._start_lanes(subscription.name, subscription.types, use, Outage(None), work=work)
         else:
-            use = Effects(subscription, pipeline, self._producer, self._store, self._world)
+            use = Effects(subscription, pipeline, self._producer, self._store, self._world, self._one_careful)
             self._start_lanes(subscription.name, subscription.types, use, outage)
 
     def _start_lanes(
@@ -156,6 +168,9 @@ class Worker:
     def _start_relay(self, transport: Transport) -> None:
         relay = Relay(self._relay_name, self._producer.source, transport, self._store, self._world)
         self._start_lanes(self._relay_name, None, Relaying(relay, self._store), Outage(None), role=RELAYS)
+
+    def _is_calm(self) -> bool:
+        return all(lane.lanes.calm_everywhere for lane in self.lanes)
 
     async def _membership_changed(self) -> None:
         for lane in self.lanes:
