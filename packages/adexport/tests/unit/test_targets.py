@@ -1,6 +1,7 @@
 """Which sizes are made for whom: each network gets the sizes that it takes."""
 
 import pytest
+
 from adexport.designs import load_samples
 from adexport.exporting import choose_targets
 from adexport.networks import load_networks

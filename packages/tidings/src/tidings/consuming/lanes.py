@@ -76,7 +76,7 @@ class Lanes:
             steps = await statements.steps(self._subscription)
             mine = [step for step in steps if step.owner == self._worker and step.lane in self._owned]
             part = self._part(alive)
-            taken = {}
+            taken: dict[int, Lane] = {}
             for step in steps:
                 # What stands in this worker's name and was forgotten here must be taken: nobody else may.
                 wanted = len(mine) + len(taken) < part or step.owner == self._worker

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -61,7 +62,7 @@ class Heartbeat:
         if before != self.alive or dead:
             await self._changed()
         for row in dead:
-            await self._store.run(lambda statements, worker=row.id: statements.retire(worker))
+            await self._store.run(partial(_retire, row.id))
 
     async def run(self) -> None:
         """Beat until stopped."""
@@ -85,3 +86,7 @@ class Heartbeat:
     async def retire(self) -> None:
         """Remove this worker: everything was released."""
         await self._store.run(lambda statements: statements.retire(self._row.id))
+
+
+async def _retire(worker: str, statements: Statements) -> None:
+    await statements.retire(worker)

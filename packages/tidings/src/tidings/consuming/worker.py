@@ -221,7 +221,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         until = loop.time() + grace_seconds
         await self._end_landing()
-        for part in (*self.lanes, *self.work, self._timers):
+        parts: list[LaneRunner | WorkRunner | Timers] = [*self.lanes, *self.work, self._timers]
+        for part in parts:
             part.stop()
         self.heartbeat.stop()
         _, late = await asyncio.wait(self._tasks, timeout=grace_seconds) if self._tasks else (set(), set())
