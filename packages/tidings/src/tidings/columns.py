@@ -36,9 +36,14 @@ ENVELOPE_NAMES = (
 ENVELOPE_COLUMNS = ", ".join(ENVELOPE_NAMES)
 
 
+def lane_hash(envelope: Envelope) -> int:
+    """Return what decides an event's lane: of its key, so that one key stays in one lane; without a key, of its id."""
+    return crc32((envelope.key or envelope.id).encode())
+
+
 def lane_of(envelope: Envelope, lanes: int) -> int:
-    """Return the lane of an event: by its key, so that one key stays in one lane; without a key, by its id."""
-    return crc32((envelope.key or envelope.id).encode()) % lanes
+    """Return the lane of an event: its hash, modulo the number of lanes."""
+    return lane_hash(envelope) % lanes
 
 
 def envelope_row(envelope: Envelope) -> tuple[Any, ...]:

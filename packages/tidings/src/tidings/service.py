@@ -10,18 +10,21 @@ from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
+from weakref import WeakSet
 
 from tidings.backends import STORES, TRANSPORTS
 from tidings.changes import changes
+from tidings.columns import envelope_row, lane_hash
+from tidings.consuming.executor import Executor
 from tidings.consuming.retry import RetryPolicy
 from tidings.consuming.subscription import Start, Subscription, check_options, shape_of
 from tidings.consuming.worker import CONSUMERS, RELAYS, Worker
 from tidings.errors import ServiceError
 from tidings.events import Envelope, Event, Registry, UpcastFunction, event_type, uuid7
-from tidings.publishing.outbox import Outbox, due_at
+from tidings.publishing.outbox import Outbox, due_at, in_paramstyle
 from tidings.publishing.producer import HANDLING, Cause, Producer
 from tidings.publishing.transaction import Reading, Row, Transaction
-from tidings.store import Scheduled, Store, Value, WorkerRow
+from tidings.store import Store, Value, WorkerRow
 from tidings.transport import Transport
 from tidings.world import Clock, Ids, World
 
@@ -36,6 +39,20 @@ def system_clock() -> datetime:
 def uuid7_ids(moment: datetime, random: Random) -> str:
     """Return a fresh UUIDv7."""
     return uuid7(int(moment.timestamp() * 1000), random.getrandbits(74))
+
+
+_services: "WeakSet[Service]" = WeakSet()
+
+
+def only_service() -> "Service":
+    """Return the one Service of this process; raises ServiceError if there are none or several."""
+    found = list(_services)
+    if len(found) != 1:
+        names = ", ".join(sorted(service.name for service in found)) or "none"
+        raise ServiceError(
+            f"Which service publishes? This process has {names}: say so with publish(…, service=service)."
+        )
+    return found[0]
 
 
 class Service:
@@ -75,6 +92,7 @@ class Service:
         self._subscriptions: dict[str, Subscription] = {}
         self._schemas: list[str] = []
         self._entered: AbstractAsyncContextManager[Service] | None = None
+        _services.add(self)
 
     def wire(self, world: World, store: str, transport: str | None) -> None:
         """Tie the service to a world, a store and a transport. For tests, which call it again with their own.
@@ -109,31 +127,24 @@ class Service:
         pause_after: int | None = 20,
         start: Start = "now",
         renamed_from: str | None = None,
+        executor: Executor | None = None,
     ) -> Callable[[H], H]:
         """Subscribe a handler to events; the function is returned unchanged.
 
         The second parameter tells the shape: `Transaction` (or `SyncTransaction`) for effects inside the settling
-        transaction, `Work` (or `SyncWork`, or none) for slow or outside work. `name` is the subscription's name in the
-        store, by default the function's. `ordered`: an unsettled event holds its key. `concurrency`: Work handlers at
-        a time in one process. `time_limit`: of one attempt. `after_dead`: whether a dead event of an ordered
-        subscription goes on to hold its key. `pause_after`: different events failing in a row that count as an outage.
-        `start`: which events are its own at first registration. Raises ServiceError and HandlerError.
+        transaction, `Work` (or `SyncWork`, or none) for slow or outside work. `name`: in the store, by default the
+        function's. `ordered`: an unsettled event holds its key. `concurrency`: Work handlers at a time in a process.
+        `time_limit`: of one attempt. `after_dead`: whether a dead event goes on to hold its key. `pause_after`: events
+        failing in a row that count as an outage. `start`: which events are its own at first registration. `executor`:
+        of an integration, through whose library the handler writes. Raises ServiceError and HandlerError.
         """
 
         def declare(handler: H) -> H:
             self._declare(
-                handler,
-                events,
-                name=name or str(getattr(handler, "__name__", "")),
-                ordered=ordered,
-                concurrency=concurrency,
-                retry=retry or RetryPolicy(),
-                time_limit=time_limit,
-                after_dead=after_dead,
-                pause_after=pause_after,
-                start=start,
-                renamed_from=renamed_from,
-            )
+                handler, events, name=name or str(getattr(handler, "__name__", "")), ordered=ordered,
+                concurrency=concurrency, retry=retry or RetryPolicy(), time_limit=time_limit, after_dead=after_dead,
+                pause_after=pause_after, start=start, renamed_from=renamed_from, executor=executor,
+            )  # fmt: skip
             return handler
 
         return declare
@@ -209,7 +220,7 @@ class Service:
     def resolve(self) -> None:
         """Read the handlers' hints; raises HandlerError. Done at start-up."""
         for name, declared in self._subscriptions.items():
-            kind, is_async, takes_second = shape_of(name, declared.handler, declared.events)
+            kind, is_async, takes_second = shape_of(name, declared.handler, declared.events, declared.executor)
             self._subscriptions[name] = Subscription(
                 **{**vars(declared), "kind": kind, "is_async": is_async, "takes_second": takes_second}
             )
@@ -254,17 +265,45 @@ class Service:
         After a cancellation or an error it may have been published: publish again with the same `id`, which then
         changes nothing. Raises EventEncodeError, StoreError.
         """
+        outbox = Outbox()
+        envelope = self.buffer(outbox, event, id, delay, at, correlation, traceparent)
+        if outbox.envelopes:
+            await self.store.publish(outbox.envelopes)
+        else:
+            await self.store.run(outbox.flush)
+        return envelope
+
+    def buffer(
+        self,
+        outbox: Outbox,
+        event: Event,
+        id: str | None = None,
+        delay: timedelta | None = None,
+        at: datetime | None = None,
+        correlation: str | None = None,
+        traceparent: str | None = None,
+    ) -> Envelope:
+        """Wrap an event into an outbox, which the caller writes. For integrations; see `publish`."""
         due = due_at(self.world, delay, at)
         envelope = self._producer.wrap(event, self._cause(correlation, traceparent), id)
-        if due is not None:
-            await self.store.run(lambda statements: statements.schedule([Scheduled(due, envelope)]))
-        elif id is not None:
-            outbox = Outbox()
-            outbox.add(envelope, None, chosen_id=True)
-            await self.store.run(outbox.flush)
-        else:
-            await self.store.publish((envelope,))
+        outbox.add(envelope, due, chosen_id=id is not None)
         return envelope
+
+    def outbox_row(
+        self,
+        event: Event,
+        *,
+        paramstyle: Literal["numeric_dollar", "pyformat", "qmark"] = "numeric_dollar",
+        correlation: str | None = None,
+        traceparent: str | None = None,
+    ) -> tuple[str, tuple[Any, ...]]:
+        """Return `(sql, params)` that publish an event: execute them in any transaction on the store's database.
+
+        For drivers without an integration. `paramstyle` is that of the driver: `$1`, `%s` or `?`. Execute it as the
+        transaction's last statement: until the commit every reader of the log waits for it.
+        """
+        envelope = self._producer.wrap(event, self._cause(correlation, traceparent))
+        return in_paramstyle(self.store.append_sql, paramstyle), (lane_hash(envelope), *envelope_row(envelope))
 
     @asynccontextmanager
     async def transaction(

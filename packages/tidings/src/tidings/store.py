@@ -327,6 +327,9 @@ class Store(Protocol):
     several_processes: bool
     """True if several processes may write."""
 
+    append_sql: str
+    """One event's insert for any driver: $1 the hash of its lane, then the values of columns.envelope_row, in order."""
+
     host: str
     """The space in which a worker's process id means one process."""
 

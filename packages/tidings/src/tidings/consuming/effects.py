@@ -1,11 +1,13 @@
 """The use of Transaction handlers: effects, outgoing events and progress in one transaction, many events at a time."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
+from tidings.consuming.executor import Opened, opened
 from tidings.consuming.held import STARTED, Exceptions, records_of
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import Outage
@@ -28,11 +30,19 @@ _OF_THE_BATCH = (TransactionHeldTooLongError, ConstraintError, StatementError)
 """What a transaction as a whole may fail with through the fault of one of its events."""
 
 
+class _UndoneError(Exception):
+    """A handler failed in its executor's transaction, which is rolled back as a whole; `row` is its verdict."""
+
+    def __init__(self, row: Held) -> None:
+        self.row = row
+
+
 class _Batch:
     """One settling transaction: what its events left behind so far."""
 
-    def __init__(self, statements: Statements, closed: set[str], uncounted: int) -> None:
+    def __init__(self, statements: Statements, opened: Opened | None, closed: set[str], uncounted: int) -> None:
         self.statements = statements
+        self.opened = opened
         self.uncounted = uncounted
         self.closed = closed
         self.outbox = Outbox()
@@ -65,7 +75,8 @@ class Effects:
         self._store = store
         self._world = world
         self._exceptions = Exceptions(subscription, world)
-        self._one_by_one = 0
+        # In an executor's transaction there is one event: what a handler did there can only be undone as a whole.
+        self._one_by_one: float = 0 if subscription.executor is None else math.inf
 
     async def take(
         self, records: Sequence[Record], lanes: Lanes, *, holding: Callable[[], bool], outage: Outage
@@ -76,6 +87,9 @@ class Effects:
         reach("lane.before_handlers")
         try:
             taken = await self._settle(records, lanes, holding, outage)
+        except _UndoneError as undone:
+            steps = lanes.moves({undone.row.lane}, undone.row.position)
+            return await self._hold_alone(undone.row, lanes, steps, undone.row.position)
         except _OF_THE_BATCH as error:
             return await self._blame(records, lanes, error)
         self._one_by_one = max(0, self._one_by_one - 1)
@@ -85,9 +99,9 @@ class Effects:
         self, records: Sequence[Record], lanes: Lanes, holding: Callable[[], bool], outage: Outage
     ) -> Taken:
         loop = asyncio.get_running_loop()
-        async with self._store.transaction() as statements:
+        async with opened(self._store, self._subscription.executor) as (statements, joined):
             closed = await self._closed(statements, records) if holding() else set()
-            batch = _Batch(statements, closed, 0 if outage.counts else 1)
+            batch = _Batch(statements, joined, closed, 0 if outage.counts else 1)
             seen, until = 0, loop.time() + BATCH_SECONDS
             for record in records:
                 if record.envelope.key in batch.closed:
@@ -131,16 +145,18 @@ class Effects:
             envelope=envelope,
             ids=StableIds(envelope, self._subscription.name),
             attempt=attempt,
-            guarded=True,
+            guarded=batch.opened is None,
+            opened=batch.opened,
         )
         try:
             await self._pipeline.run(envelope, transaction)
         except Exception as error:
-            if isinstance(error, StoreError) and error.retryable:
-                raise  # the store itself failed: that is no attempt
+            self._check_store(error)
+            row = self._exceptions.failed(record, attempt - batch.uncounted, error, failures)
+            if batch.opened is not None:
+                raise _UndoneError(row) from error
             await transaction.undo()
             batch.outbox.cut(mark)
-            row = self._exceptions.failed(record, attempt - batch.uncounted, error, failures)
             batch.held.append(row)
             batch.failed.append(record.position)
             if row.blocks and row.key is not None:
@@ -150,6 +166,13 @@ class Effects:
         batch.succeeded = True
         return True
 
+    def _check_store(self, error: Exception) -> None:
+        """Raise if the store itself failed: that is no attempt."""
+        executor = self._subscription.executor
+        failure = (executor.failure(error) if executor is not None else None) or error
+        if isinstance(failure, StoreError) and failure.retryable:
+            raise failure
+
     async def _blame(self, records: Sequence[Record], lanes: Lanes, error: Exception) -> Taken:
         """A transaction as a whole failed: find out which event's fault it was by running them one by one."""
         if len(records) > 1:
@@ -157,9 +180,12 @@ class Effects:
             return Taken(0, [], False)
         record = records[0]
         steps = lanes.moves({record.lane}, record.position)
-        await self._hold([self._exceptions.failed(record, 1, error)], lanes, steps)
-        lanes.confirm(steps, record.position)
-        return Taken(record.position, [record.position], False)
+        return await self._hold_alone(self._exceptions.failed(record, 1, error), lanes, steps, record.position)
+
+    async def _hold_alone(self, row: Held, lanes: Lanes, steps: Sequence[LaneStep], seen: int = 0) -> Taken:
+        await self._hold([row], lanes, steps)
+        lanes.confirm(steps, seen)
+        return Taken(seen, [row.position], False)
 
     async def _hold(self, rows: Sequence[Held], lanes: Lanes, steps: Sequence[LaneStep]) -> None:
         async def unit(statements: Statements) -> None:
@@ -193,6 +219,8 @@ class Effects:
         """Run the handler of a row whose attempt is counted already."""
         try:
             return await self._retake(rows, records, lanes, counted=True, outage=None)
+        except _UndoneError as undone:
+            return await self._hold_alone(undone.row, lanes, lanes.fences({undone.row.lane}))
         except _OF_THE_BATCH as error:
             return await self._hold_again(rows[0], rows[0].attempts, records, lanes, error)
 
@@ -207,6 +235,8 @@ class Effects:
             rows = rows[:1]
         try:
             taken = await self._retake(rows, records, lanes, counted=False, outage=outage)
+        except _UndoneError as undone:
+            return await self._hold_alone(undone.row, lanes, lanes.fences({undone.row.lane}))
         except _OF_THE_BATCH as error:
             if len(rows) > 1:
                 self._one_by_one = len(rows)
@@ -244,10 +274,8 @@ class Effects:
     async def _hold_again(
         self, row: Held, attempt: int, records: dict[int, Record], lanes: Lanes, error: Exception
     ) -> Taken:
-        steps = lanes.fences({row.lane})
-        await self._hold([self._exceptions.failed(records[row.position], attempt, error, row.failures)], lanes, steps)
-        lanes.confirm(steps)
-        return Taken(0, [row.position], False)
+        verdict = self._exceptions.failed(records[row.position], attempt, error, row.failures)
+        return await self._hold_alone(verdict, lanes, lanes.fences({row.lane}))
 
     async def _retake(
         self, rows: Sequence[Held], records: dict[int, Record], lanes: Lanes, *, counted: bool, outage: Outage | None
@@ -255,8 +283,8 @@ class Effects:
         if not rows:
             return Taken(0, [], False)
         loop = asyncio.get_running_loop()
-        async with self._store.transaction() as statements:
-            batch = _Batch(statements, set(), 0 if counted or outage is None or outage.counts else 1)
+        async with opened(self._store, self._subscription.executor) as (statements, joined):
+            batch = _Batch(statements, joined, set(), 0 if counted or outage is None or outage.counts else 1)
             waiting, until = deque(rows), loop.time() + BATCH_SECONDS
             while waiting and loop.time() <= until:
                 row = waiting.popleft()
@@ -270,6 +298,8 @@ class Effects:
                 if handled or not batch.held[-1].blocks:
                     await self._follow(statements, row, waiting, records)
                 counted = False
+                if self._one_by_one:
+                    break  # the follower, a head now, is the next turn's
             steps = lanes.fences(batch.touched)
             await self._write(batch, lanes, steps)
             reach("held.before_commit")

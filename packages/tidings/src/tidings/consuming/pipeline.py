@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
-from tidings.consuming.subscription import Subscription
+from tidings.consuming.executor import Executor, Opened
+from tidings.consuming.subscription import TRANSACTION, Subscription, second_hint
 from tidings.consuming.work import SyncWork, Work
 from tidings.errors import DeliveryTimeoutError
 from tidings.events import Envelope, Event, Registry, decode_event
@@ -83,6 +84,8 @@ class Pipeline:
 def _handler_call(subscription: Subscription) -> Call:
     handler: Callable[..., Any] = subscription.handler
     second = subscription.takes_second
+    if subscription.executor is not None and subscription.kind == TRANSACTION:
+        return _executor_call(subscription, subscription.executor)
     if subscription.is_async:
         return handler if second else lambda event, _: handler(event)
 
@@ -95,3 +98,17 @@ def _handler_call(subscription: Subscription) -> Call:
         await loop.run_in_executor(threads, copy_context().run, handler, *args)
 
     return call_in_thread
+
+
+def _executor_call(subscription: Subscription, executor: Executor) -> Call:
+    handler, second = subscription.handler, subscription.takes_second
+    wants_hand = second and second_hint(subscription.name, handler) in executor.hands
+
+    async def call_joined(event: Event, transaction: Hand) -> None:
+        assert isinstance(transaction, Transaction)
+        opened: Opened = transaction.opened
+        face = opened.join(transaction)
+        args = (opened.hand if wants_hand else face,) if second else ()
+        await opened.call(handler, event, *args)
+
+    return call_joined

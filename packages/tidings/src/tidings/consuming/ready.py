@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
+from tidings.consuming.executor import Opened
 from tidings.consuming.held import Exceptions, records_of
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import PROBE, Outage
@@ -236,7 +237,8 @@ class WorkRunner:
         return len(rows) == free
 
     def _start(self, row: Ready, record: Record) -> asyncio.Task[None]:
-        work = Work(row, record.envelope, self._store, self._world, settle, self._begin)
+        executor = self._subscription.executor
+        work = Work(row, record.envelope, self._store, self._world, settle, self._begin, executor)
         task = asyncio.get_running_loop().create_task(self._deliver(row, record, work))
         self._running[task] = work
         task.add_done_callback(self._ended)
@@ -249,7 +251,7 @@ class WorkRunner:
             log.error("%s: settling failed", self.name, exc_info=task.exception())
 
     def _begin(
-        self, statements: Statements, envelope: Envelope, ids: StableIds, attempt: int
+        self, statements: Statements, envelope: Envelope, ids: StableIds, attempt: int, opened: Opened | None
     ) -> tuple[Transaction, Callable[[], Awaitable[None]]]:
         outbox = Outbox()
         transaction = Transaction(
@@ -261,6 +263,7 @@ class WorkRunner:
             envelope=envelope,
             ids=ids,
             attempt=attempt,
+            opened=opened,
         )
 
         async def flush() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from tidings.consuming.executor import Executor
 from tidings.consuming.retry import RetryPolicy
 from tidings.consuming.work import SyncWork, Work
 from tidings.errors import HandlerError, ServiceError
@@ -46,6 +47,7 @@ class Subscription:
     pause_after: int | None = 20
     start: Start = "now"
     renamed_from: str | None = None
+    executor: Executor | None = None
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -69,9 +71,12 @@ def check_options(name: str, concurrency: int, start: Start, after_dead: str, pa
         raise ServiceError(f"Subscription {name}: pause_after={pause_after}; use a number from 1, or None for never.")
 
 
-def shape_of(name: str, handler: Handler, events: tuple[type[Event], ...]) -> tuple[str, bool, bool]:
+def shape_of(
+    name: str, handler: Handler, events: tuple[type[Event], ...], executor: Executor | None = None
+) -> tuple[str, bool, bool]:
     """Return a handler's kind, whether it is async, and whether it takes a second parameter.
 
+    With an executor a handler of the event alone, or of the event and the executor's hand, is a Transaction handler.
     Raises HandlerError when its parameters do not fit, or a hint cannot be resolved.
     """
     parameters = list(inspect.signature(handler).parameters.values())
@@ -80,11 +85,18 @@ def shape_of(name: str, handler: Handler, events: tuple[type[Event], ...]) -> tu
             f"{_place(name, handler)} takes {len(parameters)} parameters: (event) or (event, tx or work)."
         )
     is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
+    if executor is not None and executor.is_async != is_async:
+        raise HandlerError(
+            f"{_place(name, handler)} is {'async' if is_async else 'a plain function'}, which its executor does not "
+            f"run: write it as {'a plain function' if is_async else 'async def'}."
+        )
     hints = _hints(name, handler)
     _check_event_hint(name, handler, hints.get(parameters[0].name), events)
     if len(parameters) == 1:
-        return WORK, is_async, False
-    hint = hints.get(parameters[1].name)
+        return WORK if executor is None else TRANSACTION, is_async, False
+    hint: Any = hints.get(parameters[1].name)
+    if executor is not None and hint in executor.hands:
+        return TRANSACTION, is_async, True
     if hint not in _SHAPES:
         raise HandlerError(
             f"{_place(name, handler)}: parameter {parameters[1].name!r} has the hint {hint!r}; annotate it with "
@@ -98,6 +110,12 @@ def shape_of(name: str, handler: Handler, events: tuple[type[Event], ...]) -> tu
             f"a {right}, not a {hint.__name__}."
         )
     return kind, is_async, True
+
+
+def second_hint(name: str, handler: Handler) -> Any:
+    """Return the hint of a handler's second parameter."""
+    second = list(inspect.signature(handler).parameters.values())[1]
+    return _hints(name, handler).get(second.name)
 
 
 def _hints(name: str, handler: Handler) -> dict[str, Any]:

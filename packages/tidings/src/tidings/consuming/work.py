@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
+from tidings.consuming.executor import Executor, Opened, driven, opened
 from tidings.errors import TransactionClosedError
 from tidings.events import Envelope
 from tidings.publishing.producer import StableIds
@@ -15,7 +16,9 @@ from tidings.world import World, moment
 Settle = Callable[[Statements, Ready], Awaitable[None]]
 """Removes the work, fenced; raises LeaseLostError if another attempt has it."""
 
-MakeTransaction = Callable[[Statements, Envelope, StableIds, int], "tuple[Transaction, Callable[[], Awaitable[None]]]"]
+MakeTransaction = Callable[
+    [Statements, Envelope, StableIds, int, Opened | None], "tuple[Transaction, Callable[[], Awaitable[None]]]"
+]
 """Makes the transaction of a settlement, and the function that writes what it published."""
 
 
@@ -23,13 +26,21 @@ class Work:
     """One delivery to a Work handler: `envelope` is the event's, `attempt` counts from 1."""
 
     def __init__(
-        self, row: Ready, envelope: Envelope, store: Store, world: World, settle: Settle, begin: MakeTransaction
+        self,
+        row: Ready,
+        envelope: Envelope,
+        store: Store,
+        world: World,
+        settle: Settle,
+        begin: MakeTransaction,
+        executor: Executor | None = None,
     ) -> None:
         self._row = row
         self._store = store
         self._world = world
         self._settle = settle
         self._begin = begin
+        self.executor = executor
         self._ids = StableIds(envelope, row.subscription)
         self._key = self._ids.idempotency_key()
         self.envelope = envelope
@@ -50,18 +61,41 @@ class Work:
     async def finish(self) -> AsyncIterator[Transaction]:
         """Open the transaction that settles: effects, outgoing events and the settlement commit together, once.
 
-        Raises LeaseLostError when another worker has taken this delivery over: then nothing of the block is written.
-        Raises TransactionClosedError when called a second time.
+        With an executor it is the executor's, and `tx.hand` the session or connection to write through. Raises
+        LeaseLostError when another worker has taken this delivery over: then nothing of the block is written. Raises
+        TransactionClosedError when called a second time.
         """
+        self._check_unfinished()
+        async with opened(self._store, self.executor) as (statements, joined):
+            transaction, flush = self._begin(statements, self.envelope, self._ids, self.attempt, joined)
+            if joined is not None:
+                joined.join(transaction)
+            yield transaction
+            await self._end(transaction, statements, flush)
+        self.finished = True
+
+    @contextmanager
+    def finish_here(self, executor: Executor, loop: asyncio.AbstractEventLoop) -> Iterator[SyncTransaction]:
+        """Do the same in the thread that calls, with an executor that blocks. For the library's own use."""
+        self._check_unfinished()
+        with executor.here(self._store, loop) as joined:
+            transaction, flush = self._begin(joined.statements, self.envelope, self._ids, self.attempt, joined)
+            face = joined.join(transaction)
+            assert isinstance(face, SyncTransaction)
+            yield face
+            driven(self._end(transaction, joined.statements, flush))
+        self.finished = True
+
+    def _check_unfinished(self) -> None:
         if self.finished:
             raise TransactionClosedError("finish() was called twice: a delivery is settled once. Do all in one block.")
-        async with self._store.transaction() as statements:
-            transaction, flush = self._begin(statements, self.envelope, self._ids, self.attempt)
-            yield transaction
-            await transaction.keep()
-            await self._settle(statements, self._row)
-            await flush()
-        self.finished = True
+
+    async def _end(
+        self, transaction: Transaction, statements: Statements, flush: Callable[[], Awaitable[None]]
+    ) -> None:
+        await transaction.keep()
+        await self._settle(statements, self._row)
+        await flush()
 
     async def settle_without_effects(self) -> None:
         """Settle with nothing written. For the library's own use: a handler that returns is settled so."""
@@ -107,6 +141,10 @@ class SyncWork:
     @contextmanager
     def finish(self) -> Iterator[SyncTransaction]:
         """Open the transaction that settles; see Work.finish."""
+        if self._work.executor is not None:
+            with self._work.finish_here(self._work.executor, self._loop) as face:
+                yield face
+            return
         opened: asyncio.Future[Transaction] = self._loop.create_future()
         ended: asyncio.Future[BaseException | None] = self._loop.create_future()
         block = asyncio.run_coroutine_threadsafe(self._hold_open(opened, ended), self._loop)

@@ -42,7 +42,7 @@ class DeadLetter(Struct, frozen=True):
 class Filter(Struct, frozen=True):
     """Which exceptions: all conditions hold. `error` is part of any attempt's error or message, in any case.
 
-    `since`: not touched before that time (microseconds).
+    `since`: not touched before that time (microseconds). `addresses`: these, and no others.
     """
 
     states: tuple[str, ...] = (DEAD,)
@@ -52,6 +52,7 @@ class Filter(Struct, frozen=True):
     error: str | None = None
     since: int | None = None
     event_id: str | None = None
+    addresses: frozenset[Address] | None = None
 
     def takes(self, letter: DeadLetter) -> bool:
         """Say whether a letter fits."""
@@ -59,7 +60,8 @@ class Filter(Struct, frozen=True):
         if (self.type, self.key, self.event_id) != (None, None, None) and event is None:
             return False
         return (
-            (self.since is None or letter.updated >= self.since)
+            (self.addresses is None or _address(letter) in self.addresses)
+            and (self.since is None or letter.updated >= self.since)
             and (self.type is None or (event is not None and event.type == self.type))
             and (self.key is None or (event is not None and event.key == self.key))
             and (self.event_id is None or (event is not None and event.id == self.event_id))

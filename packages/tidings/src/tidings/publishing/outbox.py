@@ -1,5 +1,6 @@
 """Step 2 of publishing: buffer what a transaction publishes, and write it by its last statement."""
 
+import re
 from datetime import datetime, timedelta
 
 from tidings.errors import ServiceError
@@ -26,6 +27,17 @@ def due_at(world: World, delay: timedelta | None, at: datetime | None) -> int | 
     if delay < timedelta(0):
         raise ServiceError(f"publish(delay={delay!r}) is negative: pass a delay of zero or more.")
     return world.now() + delay // timedelta(microseconds=1)
+
+
+_STYLES = {"numeric_dollar": r"\g<0>", "pyformat": "%s", "qmark": "?"}
+
+
+def in_paramstyle(sql: str, paramstyle: str) -> str:
+    """Write `$1`, `$2`, …, each used once and in order, as a driver's placeholders; raises ServiceError."""
+    if paramstyle not in _STYLES:
+        raise ServiceError(f"paramstyle={paramstyle!r} is not known: use one of {', '.join(_STYLES)}.")
+    escaped = sql.replace("%", "%%") if paramstyle == "pyformat" else sql
+    return re.sub(r"\$\d+", _STYLES[paramstyle], escaped)
 
 
 class Outbox:

@@ -95,7 +95,7 @@ class Transaction(Queries):
     """
 
     __slots__ = ("_cause", "_guarded", "_ids", "_marked", "_open", "_outbox", "_producer", "_statements", "_world",
-                 "attempt", "envelope")  # fmt: skip
+                 "attempt", "envelope", "opened")  # fmt: skip
 
     def __init__(
         self,
@@ -109,6 +109,7 @@ class Transaction(Queries):
         ids: StableIds | None = None,
         attempt: int = 0,
         guarded: bool = False,
+        opened: Any = None,
     ) -> None:
         self._statements = statements
         self._outbox = outbox
@@ -119,6 +120,7 @@ class Transaction(Queries):
         self._guarded = guarded
         self._marked = False
         self._open = True
+        self.opened = opened
         self.envelope = envelope
         self.attempt = attempt
 
@@ -142,10 +144,21 @@ class Transaction(Queries):
         Returns its envelope. In a handler the n-th publish has the same id on every attempt. Publishing again with
         the same `id` changes nothing.
         """
+        return self.buffer(self._outbox, event, id, delay, at)
+
+    def buffer(
+        self,
+        outbox: Outbox,
+        event: Event,
+        id: str | None = None,
+        delay: timedelta | None = None,
+        at: datetime | None = None,
+    ) -> Envelope:
+        """Wrap an event into an outbox that the caller writes. For integrations; see `publish`."""
         self._check_open()
         due = due_at(self._world, delay, at)
         envelope = self._producer.wrap(event, self._cause, id or (self._ids.next() if self._ids else None))
-        self._outbox.add(envelope, due, chosen_id=id is not None)
+        outbox.add(envelope, due, chosen_id=id is not None)
         return envelope
 
     async def cancel(self, event_id: str) -> bool:
@@ -156,6 +169,11 @@ class Transaction(Queries):
     def now(self) -> datetime:
         """Return the service's present time."""
         return moment(self._world.now())
+
+    @property
+    def hand(self) -> Any:
+        """What the subscription's executor opened (a session, a connection); None without one."""
+        return self.opened.hand if self.opened is not None else None
 
     async def _ready(self) -> None:
         self._check_open()
@@ -195,6 +213,11 @@ class SyncTransaction:
     def envelope(self) -> Envelope | None:
         """What is being handled."""
         return self._transaction.envelope
+
+    @property
+    def hand(self) -> Any:
+        """What the subscription's executor opened (a session, a connection); None without one."""
+        return self._transaction.hand
 
     @property
     def attempt(self) -> int:

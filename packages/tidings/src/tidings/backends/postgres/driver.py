@@ -30,7 +30,7 @@ def translated(error: BaseException) -> TidingsError | None:
     if isinstance(error, asyncpg.InvalidCachedStatementError):
         return StoreBusyError(f"A table was changed meanwhile ({error}). It is tried again.")
     if isinstance(error, asyncpg.PostgresError):
-        return _of_the_server(error)
+        return of_the_server(error)
     if isinstance(error, asyncpg.InterfaceError | OSError | asyncio.IncompleteReadError):
         return StoreUnavailableError(
             f"The database cannot be reached ({error}): check that it runs. It is tried again."
@@ -40,7 +40,8 @@ def translated(error: BaseException) -> TidingsError | None:
     return None
 
 
-def _of_the_server(error: asyncpg.PostgresError) -> TidingsError:
+def of_the_server(error: Any) -> TidingsError:
+    """Return our error for one that the server sent, by its `sqlstate`, whatever the driver."""
     state = error.sqlstate or ""
     if state in _BUSY:
         return StoreBusyError(f"The database is busy ({error}). It is tried again.")
@@ -110,7 +111,7 @@ class HeldSession:
             # Without arguments `execute` would take several statements, a COMMIT among them.
             statement = await self.connection.prepare(sql, name="")
             await statement.fetch()
-            return _changed(statement.get_statusmsg())
+            return _changed(statement.get_statusmsg() or "")
         except Exception as error:
             raise self._ours(error) from error
 

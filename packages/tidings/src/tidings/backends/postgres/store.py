@@ -10,11 +10,12 @@ import asyncpg
 
 from tidings.backends.hosts import pid_exists, this_host
 from tidings.backends.postgres import migrations
-from tidings.backends.postgres.driver import BorrowingSession, HeldSession, our_errors
+from tidings.backends.postgres.driver import BorrowingSession, HeldSession, Session, our_errors
 from tidings.backends.postgres.fence import HOLDER, Fence
 from tidings.backends.postgres.grouping import Groups
 from tidings.backends.postgres.notices import Notices
 from tidings.backends.postgres.statements import PostgresStatements
+from tidings.backends.postgres.statements.log import APPEND_ONE
 from tidings.errors import StoreUnavailableError, TransactionError, TransactionHeldTooLongError
 from tidings.events import FOREVER, Envelope
 from tidings.points import reach
@@ -52,6 +53,7 @@ class PostgresStore:
         self.lanes = LANES
         self.batch = BATCH
         self.several_processes = True
+        self.append_sql = APPEND_ONE
         self.host = this_host()
         self.hold_limit = HOLD_LIMIT
         self.pooled = False
@@ -170,7 +172,7 @@ class PostgresStore:
             reach("publish.before_commit")
             await statements.append(envelopes)
         reach("publish.after_commit")
-        self._notify(statements.touched)
+        self.notify(statements.touched)
 
     async def run(self, unit: Callable[[Statements], Awaitable[T]]) -> T:
         """Run a closed unit in a transaction of its own."""
@@ -202,7 +204,7 @@ class PostgresStore:
                 ) from error
             finally:
                 self._holders.discard(task)
-        self._notify(statements.touched)
+        self.notify(statements.touched)
 
     def _refuse_inside(self) -> None:
         if asyncio.current_task() in self._holders:
@@ -220,6 +222,10 @@ class PostgresStore:
         ):
             yield PostgresStatements(HeldSession(connection), self.lanes, self._fence)  # type: ignore[arg-type]
 
+    def statements_on(self, session: Session) -> PostgresStatements:
+        """Statements within a transaction of the user's; once it has committed, `notify` of what they touched."""
+        return PostgresStatements(session, self.lanes, self._fence, locking=True)
+
     def listen(self, topics: Iterable[str], wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` after commits that touch a topic, in this process at once, elsewhere by notice or poll."""
         names = list(topics)
@@ -232,7 +238,8 @@ class PostgresStore:
 
         return stop
 
-    def _notify(self, topics: set[str]) -> None:
+    def notify(self, topics: set[str]) -> None:
+        """Tell listeners, here and in other processes, what a commit has touched."""
         self._wake(topics)
         if self._notices is not None and topics:
             self._notices.send(topics)

@@ -16,6 +16,7 @@ from tidings.backends.sqlite.commits import Commits, InlineCommits, ThreadedComm
 from tidings.backends.sqlite.driver import Connection, StandardConnection
 from tidings.backends.sqlite.guard import FileGuard, shareable
 from tidings.backends.sqlite.statements import SqliteStatements
+from tidings.backends.sqlite.statements.log import APPEND_ONE
 from tidings.backends.sqlite.writer import Writer
 from tidings.errors import ServiceError, StoreBusyError, StoreUnavailableError
 from tidings.events import Envelope
@@ -65,6 +66,7 @@ class SqliteStore:
         self.path = path
         self.library = library
         self.version = version
+        self.append_sql = APPEND_ONE
         self.several_processes = path != ":memory:" and shareable(version)
         self.synchronous = "FULL"
         self.inline_commits = path == ":memory:"

@@ -15,6 +15,13 @@ _APPEND = (
     f"INSERT INTO tidings.log (lane, {ENVELOPE_COLUMNS}) SELECT lane, {ENVELOPE_COLUMNS} "
     f"FROM unnest($1::smallint[], {_ARRAYS}) WITH ORDINALITY AS row(lane, {ENVELOPE_COLUMNS}, ordinal) ORDER BY ordinal"
 )
+_VALUES = ", ".join(f"CAST(${n} AS {_TYPES.get(name, 'text')})" for n, name in enumerate(ENVELOPE_NAMES, 2))
+APPEND_ONE = (
+    f"INSERT INTO tidings.log (lane, {ENVELOPE_COLUMNS}) SELECT mod(CAST($1 AS bigint), "
+    f"(SELECT CAST(value AS bigint) FROM tidings.meta WHERE name = 'lanes')), {_VALUES}"
+)
+"""One event, its lane reckoned by the database: for drivers that know nothing of the store."""
+
 _RECORD = f"SELECT position, lane, {ENVELOPE_COLUMNS} FROM tidings.log"
 _ADMIT = (
     "INSERT INTO tidings.admitted (time, source, id) SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) "

@@ -9,6 +9,13 @@ from tidings.store import LOG_CHANGED, Page, Record
 from tidings.world import microseconds
 
 _APPEND = f"INSERT INTO tidings_log (lane, {ENVELOPE_COLUMNS}) VALUES ({marks(17)})"
+APPEND_ONE = (
+    f"INSERT INTO tidings_log (lane, {ENVELOPE_COLUMNS}) SELECT $1 % "
+    f"(SELECT CAST(value AS INTEGER) FROM tidings_meta WHERE name = 'lanes'), "
+    + ", ".join(f"${number}" for number in range(2, 18))
+)
+"""One event, its lane reckoned by the database: for drivers that know nothing of the store."""
+
 _RECORD = f"SELECT position, lane, {ENVELOPE_COLUMNS} FROM tidings_log"
 _ADMIT = "INSERT INTO tidings_admitted (time, source, id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"
 
