@@ -35,9 +35,16 @@ def _python(code: str, hidden: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
 
 
+def _hideable() -> list[str]:
+    """The libraries that Python itself can do without: some builds of it link libexpat."""
+    code = "print(open('/proc/self/maps').read())"
+    maps = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True).stdout
+    return [soname for soname in SONAMES if soname.removesuffix(".1") not in maps]
+
+
 @pytest.fixture
 def hidden(tmp_path: Path) -> Path:
-    for soname in SONAMES:
+    for soname in _hideable():
         (tmp_path / soname).write_bytes(b"")
     return tmp_path
 
@@ -54,7 +61,7 @@ def test_with_the_stubs_it_draws_the_same_pixels(hidden: Path) -> None:
     result = _python(_RENDER, hidden)
     assert result.returncode == 0, result.stderr
     *stubbed, digest = result.stdout.split()
-    assert stubbed == list(SONAMES)
+    assert stubbed == _hideable()
     row = {
         "brand": "b",
         "product": "Lamp",

@@ -34,7 +34,8 @@ _GOOD_ESCAPE = rf'{_HIGH}{_LOW}|\\u(?!0000|[dD][89a-fA-F])[0-9a-fA-F]{{4}}|\\["\
 _GOOD_ESCAPES = re.compile(rf"(?:[^\\]++|{_GOOD_ESCAPE})*+")
 _BRACKET_OR_STRING = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)', re.DOTALL)
 _STRING = re.compile(rf'"((?:[^"\\\x00-\x1f\ud800-\udfff]++|{_GOOD_ESCAPE})*+)("?)')
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(\.[0-9]++)?+([eE][+-]?[0-9]++)?+")
+# No possessive groups here: Python 3.11.2 forgets what they held.
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(\.[0-9]++)?([eE][+-]?[0-9]++)?")
 _LITERAL = re.compile(r"true|false|null|NaN|-?Infinity")
 _SPACE = re.compile(r"[ \t\n\r]*+")
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
