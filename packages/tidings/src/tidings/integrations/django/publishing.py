@@ -1,11 +1,11 @@
 """Publishing in Django's transactions: events wait in the transaction, and one insert before COMMIT writes them all.
 
-Django calls nobody before a commit. So `publish` wraps the `commit` of the connection it is called on, once; and
-because `transaction.on_commit` forgets what a rolled-back savepoint had registered, pending events are put there.
+Django calls nobody before a commit. So what is pending is registered with `transaction.on_commit`, which forgets it
+when the transaction is rolled back, and the connection's `commit`, `savepoint` and `savepoint_rollback` are wrapped.
 """
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import count
 
 import django.db
 from django.db import connections, transaction
@@ -19,11 +19,14 @@ from tidings.integrations.joining import Publisher, flush, publisher_on
 from tidings.publishing.outbox import Outbox
 from tidings.service import Service
 
+_numbers = count(1)
+
 
 class _Pending:
     """Published, and not written yet. As a callback of on_commit it has nothing left to do."""
 
     def __init__(self, publisher: Publisher, outbox: Outbox) -> None:
+        self.number = next(_numbers)
         self.publisher = publisher
         self.outbox = outbox
 
@@ -52,7 +55,7 @@ def publish(
     pending = _Pending(publisher, Outbox())
     envelope = publisher.buffer(pending.outbox, event, id, delay, at)
     if connection.in_atomic_block:
-        _write_before_commit(connection)
+        _watch(connection)
         transaction.on_commit(pending, using=using)
     elif connection.get_autocommit():
         with transaction.atomic(using=using):
@@ -62,23 +65,50 @@ def publish(
     return envelope
 
 
-def _write_before_commit(connection: BaseDatabaseWrapper) -> None:
-    if isinstance(connection.commit, _Commit):
-        return
-    connection.commit = _Commit(connection, connection.commit)
+class _Watched:
+    """What one connection does at a commit and at savepoints, with an eye on what is pending."""
 
-
-class _Commit:
-    """The `commit` of one connection: writes what is pending first."""
-
-    def __init__(self, connection: BaseDatabaseWrapper, commit: Callable[[], None]) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
-        self._commit = commit
+        self._commit, self._savepoint = connection.commit, connection.savepoint
+        self._savepoint_rollback = connection.savepoint_rollback
+        self._marks: dict[str, int] = {}
+        connection.commit, connection.savepoint = self.commit, self.savepoint
+        connection.savepoint_rollback = self.savepoint_rollback
 
-    def __call__(self) -> None:
+    def _pending(self) -> list[_Pending]:
         callbacks = [entry[1] for entry in self._connection.run_on_commit]
-        _write(self._connection, [one for one in callbacks if isinstance(one, _Pending)])
+        return [one for one in callbacks if isinstance(one, _Pending)]
+
+    def commit(self) -> None:
+        """Write what is pending, then commit."""
+        _write(self._connection, self._pending())
         self._commit()
+
+    def savepoint(self) -> str | None:
+        """Make a savepoint, and mark what was pending before it."""
+        sid: str | None = self._savepoint()
+        pending = self._pending()
+        if not pending:
+            self._marks.clear()  # all that will be pending comes after every savepoint there is
+        elif sid is not None:
+            self._marks[sid] = pending[-1].number
+        return sid
+
+    def savepoint_rollback(self, sid: str) -> None:
+        """Roll back to a savepoint, and forget what was published after it."""
+        self._savepoint_rollback(sid)
+        last = self._marks.get(sid, 0)
+        self._connection.run_on_commit = [
+            entry
+            for entry in self._connection.run_on_commit
+            if not (isinstance(entry[1], _Pending) and entry[1].number > last)
+        ]
+
+
+def _watch(connection: BaseDatabaseWrapper) -> None:
+    if not isinstance(getattr(connection.commit, "__self__", None), _Watched):
+        _Watched(connection)
 
 
 def _write(connection: BaseDatabaseWrapper, pending: list[_Pending]) -> None:
