@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -58,19 +58,6 @@ async def test_ten_events_of_a_session_are_one_insert_at_the_commit(engine, orde
     assert await log.numbers() == list(range(11))
     assert await log.inserts() == 2
     assert len(await log.orders()) == 11
-
-
-async def test_a_statement_is_counted_as_the_engine_sees_it(postgres_url, order, service) -> None:
-    engine = create_async_engine(postgres_url.replace("postgresql://", "postgresql+asyncpg://"))
-    said: list[str] = []
-    event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: said.append(args[2]))
-    async with AsyncSession(engine) as session:
-        for round_ in range(2):
-            for number in range(10):
-                order(session, 10 * round_ + number)
-            await session.commit()
-    await engine.dispose()
-    assert sum("tidings.log" in sql for sql in said) == 2
 
 
 async def test_a_rollback_takes_the_events_along(engine, order, log) -> None:

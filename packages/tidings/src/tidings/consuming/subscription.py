@@ -95,12 +95,12 @@ def shape_of(
     if len(parameters) == 1:
         return WORK if executor is None else TRANSACTION, is_async, False
     hint: Any = hints.get(parameters[1].name)
-    if executor is not None and hint in executor.hands:
+    if executor is not None and _class_of(hint) in executor.hands:
         return TRANSACTION, is_async, True
     if hint not in _SHAPES:
         raise HandlerError(
             f"{_place(name, handler)}: parameter {parameters[1].name!r} has the hint {hint!r}; annotate it with "
-            "Transaction (database work inside the transaction) or Work (slow or outside work)."
+            f"Transaction (database work inside the transaction) or Work (slow or outside work){_or_hand(executor)}."
         )
     kind, wants_async = _SHAPES[hint]
     if wants_async != is_async:
@@ -113,9 +113,17 @@ def shape_of(
 
 
 def second_hint(name: str, handler: Handler) -> Any:
-    """Return the hint of a handler's second parameter."""
+    """Return the class by which a handler's second parameter is hinted."""
     second = list(inspect.signature(handler).parameters.values())[1]
-    return _hints(name, handler).get(second.name)
+    return _class_of(_hints(name, handler).get(second.name))
+
+
+def _class_of(hint: Any) -> Any:
+    return typing.get_origin(hint) or hint  # Connection[Any] asks for a Connection
+
+
+def _or_hand(executor: Executor | None) -> str:
+    return f", or with {executor.hands[0].__name__} of its executor" if executor is not None and executor.hands else ""
 
 
 def _hints(name: str, handler: Handler) -> dict[str, Any]:

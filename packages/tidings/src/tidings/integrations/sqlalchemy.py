@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_s
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 from sqlalchemy.sql.elements import SavepointClause
 
-from tidings.backends.postgres.driver import Rows, of_the_server
+from tidings.backends.postgres.driver import HeldSession, Rows, of_the_server
 from tidings.backends.postgres.driver import Session as StoreSession
 from tidings.consuming.executor import Executor, driven
 from tidings.errors import ServiceError, StoreUnavailableError, TidingsError
@@ -228,7 +228,10 @@ def _session_on(connection: Connection) -> StoreSession:
     """Return a session that blocks on a connection, or waits in SQLAlchemy's greenlet, never in its coroutines."""
     driver = connection.dialect.driver
     if driver == "asyncpg":
-        return _DriverSqlSession(connection)
+        asyncpg: Any = connection.connection.driver_connection
+        # Past SQLAlchemy's cursor it is faster; but SQLAlchemy begins the transaction with its own first statement.
+        begun = asyncpg.is_in_transaction()
+        return _GreenletSession(connection, HeldSession(asyncpg)) if begun else _DriverSqlSession(connection)
     if driver in ("psycopg", "psycopg_async"):
         from tidings.integrations import psycopg  # only who uses this driver has it installed
 
