@@ -52,3 +52,9 @@ def test_an_order_becomes_a_request() -> None:
 def test_what_cannot_be_asked_for_is_refused_in_the_words_of_the_form(changes: dict[str, object], said: str) -> None:
     with pytest.raises(RequestError, match=said.replace("*", r"\*")):
         request_of(order(**changes))
+
+
+def test_no_size_ticked_is_no_file_rather_than_every_size_of_the_networks():
+    with pytest.raises(RequestError, match="No size is chosen"):
+        request_of(order(sizes=[]))
+    assert list(request_of(order(sizes=[], more_sizes="640x360")).sizes) == ["640x360"]

@@ -89,10 +89,13 @@ def request_of(order: Order) -> ExportRequest:
         raise RequestError("No format is chosen. Tick at least one of PNG, JPEG and WebP.", "$.formats")
     if order.source == "feed" and not order.feed:
         raise RequestError("No CSV file is chosen yet. Choose one, or take the sample feed.", "$.feed")
+    sizes = [*order.sizes, *_more_sizes(order.more_sizes)]
+    if not sizes:  # the API reads this as all sizes of the networks; on a form with boxes to tick it means none
+        raise RequestError("No size is chosen. Tick at least one, or write it under Other sizes.", "$.sizes")
     asked: dict[str, object] = {
         "design": order.design,
         "networks": order.networks,
-        "sizes": [*order.sizes, *_more_sizes(order.more_sizes)],
+        "sizes": sizes,
         "formats": order.formats,
     }
     if order.max_kb:

@@ -27,6 +27,8 @@ def test_the_whole_journey(page: Page, rooted: str, feed: bytes) -> None:
     page.locator("a", has_text="Export").and_(page.locator(".about a.button")).first.click()
     expect(page.get_by_role("heading", name="New export")).to_be_visible()
     page.get_by_role("button", name="None").click()
+    expect(page.locator("#check")).to_contain_text("0 files")
+    expect(page.locator("#go")).to_be_disabled()
     for size in SIZES:
         page.get_by_label(size.replace("x", "×"), exact=True).check()
     page.get_by_label("PNG").check()
