@@ -36,6 +36,46 @@ def test_filters(source: str, value: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("129,00 €", "€129"),
+        ("1.299,50 €", "€1,299.50"),
+        ("129,00 EUR", "€129"),
+        ("eur 129", "€129"),
+        ("£89", "£89"),
+        ("¥8900", "¥8,900"),
+        ("¥19.80", "¥19.80"),  # the sign may mean yuan, which have cents
+        ("JPY 1980.4", "¥1,980"),
+        ("₹1,29,900", "₹129,900"),
+        ("CHF 49.90", "CHF 49.90"),
+        ("49.90 CHF", "CHF 49.90"),
+        ("1299 kr", "1,299 kr"),
+        ("kr 1299", "kr 1,299"),
+        ("Rs.1299", "Rs. 1,299"),
+        ("49,90 zł", "49.90 zł"),
+        ("899 ₽", "899 ₽"),
+        ("R$1299", "R$1,299"),
+        ("-3 €", "-€3"),
+        ("$-3", "-$3"),
+        ("-$3", "-$3"),
+        ("USD 49", "$49"),
+        ("49 $", "$49"),
+        ("$.99", "$0.99"),
+    ],
+)
+def test_a_price_keeps_the_currency_that_its_cell_names(cell: str, shown: str) -> None:
+    assert parse_template("{{ x | currency:'USD' }}").fill({"x": cell}) == shown
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["free", "from 9 €", "$49 USD", "10-20 €", "129 ISK", "2 for 10 €", "5 %", "CHF 5.-", "soon", "--3", "1e400"],
+)
+def test_what_is_no_plain_price_is_shown_as_written(cell: str) -> None:
+    assert parse_template("{{ x | currency:'USD' }}").fill({"x": cell}) == cell
+
+
+@pytest.mark.parametrize(
     ("source", "reason"),
     [
         ("{{ x | shout }}", "'shout' is not a filter; known are"),
@@ -65,8 +105,8 @@ def test_a_missing_field_is_named_with_the_way_out() -> None:
 
 
 def test_a_value_that_does_not_suit_names_field_and_filter() -> None:
-    with pytest.raises(FieldValueError, match="field 'price' does not suit filter 'currency': 'soon' is not a number"):
-        parse_template("{{ price | currency:'USD' }}").fill({"price": "soon"})
+    with pytest.raises(FieldValueError, match="field 'price' does not suit filter 'number': 'soon' is not a number"):
+        parse_template("{{ price | number:2 }}").fill({"price": "soon"})
 
 
 @pytest.mark.parametrize(

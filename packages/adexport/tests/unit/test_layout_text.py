@@ -237,7 +237,7 @@ def test_a_missing_field_names_the_layer() -> None:
             "name": "t",
             "title": "T",
             "background": "#fff",
-            "layers": [{"type": "text", "id": "price", "text": "{{ price | currency:'USD' }}", "size": 20}],
+            "layers": [{"type": "text", "id": "price", "text": "{{ price | number:2 }}", "size": 20}],
         }
     )
     with pytest.raises(RenderError, match="Layer 'price' cannot be drawn: the row has no field 'price'"):

@@ -1,11 +1,20 @@
 """The fixed set of filters that a placeholder may use; each is a pure function from text to text."""
 
+import re
 import unicodedata
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
 _SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CNY": "CN¥", "INR": "₹", "KRW": "₩", "ILS": "₪"}
 _NO_CENTS = {"JPY", "KRW"}
+# What is not listed costs nothing but the formatting: such a cell is shown as it is written.
+_CODES = (
+    "AED ARS AUD BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR JPY KRW MXN MYR NGN NOK NZD PEN "
+    "PHP PKR PLN RON RUB SAR SEK SGD THB TRY TWD UAH USD VND ZAR"
+)
+_WORDS = frozenset({"kr", "kr.", "zł", "Kč", "Ft", "lei", "Fr.", "Rs", "Rs.", "RM", "Rp", "лв", "лв.", "руб", "руб."})
+# What stands before a number, the number, what stands after it. The dot in `Rs.99` belongs to the letters.
+_PRICE = re.compile(r"(\D*?)((?:(?<![^\W\d_])[.,])?\d(?:.*\d)?)(\D*)", re.DOTALL)
 # No ad shows a number near this; the cap keeps a hostile exponent from becoming a gigabyte of digits.
 _LARGEST = Decimal(10) ** 15
 
@@ -46,10 +55,42 @@ def _number(text: str, places: str | None = None) -> str:
 
 
 def _currency(text: str, code: str) -> str:
-    number = parse_number(text)
+    """A price in `code`, or in the currency that the cell itself names; what is no plain price stays as written."""
+    match = _PRICE.fullmatch(text.strip())
+    if match is None:
+        return text
+    before, after = match[1].replace("-", "", 1).strip(), match[3].strip()
+    mark = before or after
+    if (before and after) or (mark and not _is_currency(mark, code)):
+        return text
+    try:
+        number = parse_number(match[2])
+    except ValueError:
+        return text
+    minus = "-" if "-" in match[1] else ""
+    named = _code_of(mark, code) if mark else code
+    if named or mark in _SYMBOLS.values():
+        return f"{minus}{_SYMBOLS.get(named, f'{named} ') if named else mark}{_amount(number, named)}"
+    if after:
+        return f"{minus}{_amount(number)} {after}"
+    return f"{minus}{before}{' ' if before in _WORDS else ''}{_amount(number)}"
+
+
+def _amount(number: Decimal, code: str = "") -> str:
     whole = code in _NO_CENTS or number == number.to_integral_value()
-    sign = "-" if number < 0 else ""
-    return f"{sign}{_SYMBOLS.get(code, code + ' ')}{abs(number):,.{0 if whole else 2}f}"
+    return f"{number:,.{0 if whole else 2}f}"
+
+
+def _code_of(mark: str, code: str) -> str:
+    """The code that a mark is, or nothing: `eur` is EUR, `€` and `kr` are no codes."""
+    return mark.upper() if mark.upper() in (code, *_CODES.split()) else ""
+
+
+def _is_currency(mark: str, code: str) -> bool:
+    """Whether `€`, `US$`, `kr` or `CHF` stands there, and not a word such as `from`."""
+    letters = mark[:-1]
+    signed = unicodedata.category(mark[-1]) == "Sc" and len(letters) <= 3 and (not letters or letters.isupper())
+    return signed or mark in _WORDS or bool(_code_of(mark, code))
 
 
 def _truncate(text: str, limit: str) -> str:

@@ -9,7 +9,7 @@ from adexport.rendering.images import Assets, ImageCache, picture_for
 from adexport.rendering.scene import AnyItem, FillSpec, ImageItem, Layout, Rect, ShadowSpec, ShapeItem, TextItem
 from adexport.rendering.skia_loader import skia
 
-ENGINE_VERSION = f"1-skia{skia.__version__}"
+ENGINE_VERSION = f"2-skia{skia.__version__}"
 """Part of every cache key: changes whenever the same input may give other pixels."""
 
 _SMOOTH = skia.SamplingOptions(skia.FilterMode.kLinear)
