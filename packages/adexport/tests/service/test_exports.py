@@ -79,6 +79,7 @@ async def test_what_cannot_fit_fails_and_the_rest_is_done(open_driver):
         assert (export.done, export.failed) == (4, 4)
         assert {(cell.format, cell.verdict, cell.cause) for cell in dead} == {("png", "cannot_fit", "cannot_fit")}
         assert all(cell.bytes > 560 and "limit of 560" in cell.reason for cell in dead)
+        assert not await driver.queries.may_differ(export_id)
         causes = (await driver.queries.analytics()).failures
         assert [(cause.name, cause.files) for cause in causes] == [("cannot_fit", 4)]
 
@@ -96,6 +97,7 @@ async def test_a_cell_that_crashes_its_process_is_found_and_the_others_are_made(
         cells = {f"{cell.width}x{cell.height}": cell for cell in await driver.queries.all_cells(export_id)}
         assert (export.done, export.failed) == (2, 1)
         assert (cells[BIG].state, cells[BIG].cause) == ("dead", "crashed")
+        assert await driver.queries.may_differ(export_id)
         assert cells["300x250"].state == cells["728x90"].state == "done"
         assert (await driver.over(await driver.start())).state == "done"
 

@@ -50,6 +50,13 @@ def test_a_weight_is_judged_at_its_limit(size_bytes: int, limit: int | None, wor
     assert words.weight(size_bytes, limit).word == word
 
 
+def test_done_with_failed_files_looks_like_a_warning() -> None:
+    assert words.badge("done", 0) == words.STATES["done"]
+    assert words.badge("done", 64).word == "done"
+    assert words.badge("done", 64).tone != words.STATES["done"].tone
+    assert words.badge("running", 64) == words.STATES["running"]
+
+
 def test_every_state_has_its_own_word_and_icon() -> None:
     assert tuple(words.STATES) == STATES
     assert all(words.badge(state).word == state for state in STATES)

@@ -84,6 +84,7 @@ class ExportsPages:
             only=only,
             page_number=page,
             next_groups=next_groups,
+            retryable=bool(export.failed) and await self._queries.may_differ(export.id),
             pace=pace(export, self._view.now()),
             last_sequence=timeline[-1].sequence if timeline else 0,
         )

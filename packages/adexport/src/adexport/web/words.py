@@ -29,8 +29,13 @@ STATES = {
 CLOSE = 0.9
 
 
-def badge(state: str) -> Badge:
-    """Return the badge of one of the seven states; KeyError names a state that is not one of them."""
+def badge(state: str, failed: int = 0) -> Badge:
+    """Return the badge of one of the seven states; KeyError names a state that is not one of them.
+
+    An export that is done although files failed keeps the word and looks like a warning.
+    """
+    if state == "done" and failed:
+        return Badge("done", "warn", "retry")
     return STATES[state]
 
 

@@ -90,15 +90,19 @@ def check_downloads(page: Page) -> None:
         assert {name: hashlib.sha256(archive.read(name)).hexdigest() for name in files} == digests
 
 
-def test_failed_files_come_first_with_their_reason_and_a_retry(page: Page, site: str, failed: str) -> None:
+def test_failed_files_come_first_with_their_reason_and_no_vain_retry(page: Page, site: str, failed: str) -> None:
     page.goto(f"{site}/exports/{failed}")
     first = page.locator("#failures tbody tr").first
     expect(first.locator(".chip")).to_have_text("dead")
     expect(first.locator(".weight")).to_contain_text("over")
     assert first.locator("td").last.inner_text()
-    page.get_by_role("button", name=re.compile("^Retry th")).click()
-    expect(page.locator("#timeline li[data-kind=retried]")).to_be_visible()
-    expect(page.locator("#head .chip")).to_have_text("done", timeout=READY)
+    expect(page.locator("#head .chip")).to_have_text("done")
+    expect(page.locator("#head .chip")).to_have_class("chip tone-retry")
+    expect(page.locator("#head .failed")).to_contain_text("failed")
+    ready, finished = (page.get_by_role("progressbar", name=f"Files {name}") for name in ("ready", "finished"))
+    assert ready.evaluate("bar => bar.value") < finished.evaluate("bar => bar.value")
+    expect(page.locator("#failures")).to_contain_text("A retry would give the same")
+    expect(page.get_by_role("button", name=re.compile("^Retry th"))).to_have_count(0)
 
 
 def test_a_running_export_can_be_cancelled_and_taken_up_again(page: Page, site: str, ask: Ask, many_rows: Rows) -> None:
