@@ -8,13 +8,15 @@ import msgspec
 from msgspec import Meta
 
 from adexport.errors import AdExportError
-from adexport.rendering.encoding import FormatName
+from adexport.rendering.encoding import FORMATS, FormatName
 
 MAX_ROWS = 10_000
 
-Size = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}x[1-9][0-9]{0,3}$", description="Width x height in pixels.")]
+SIZE_PATTERN = r"^[1-9][0-9]{0,3}x[1-9][0-9]{0,3}$"
+DIGEST_PATTERN = r"^[0-9a-f]{64}$"
+Size = Annotated[str, Meta(pattern=SIZE_PATTERN, description="Width x height in pixels.")]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="The id of an uploaded feed.")]
+Digest = Annotated[str, Meta(pattern=DIGEST_PATTERN, description="The id of an uploaded feed.")]
 Fields = Annotated[
     dict[Annotated[str, Meta(max_length=200)], Annotated[str, Meta(max_length=10_000)]], Meta(max_length=100)
 ]
@@ -69,6 +71,11 @@ class PreviewRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 T = TypeVar("T")
+# msgspec quotes the pattern of a text that does not match; people are told what the pattern stands for.
+_PATTERNS = {
+    SIZE_PATTERN: "A size is not width x height in pixels. Write it such as 300x250",
+    DIGEST_PATTERN: "The feed is not the id of a feed. Give the 64 hexadecimal digits that its upload answered with",
+}
 
 
 def refuse_breaks(**names: str | None) -> None:
@@ -84,7 +91,17 @@ def convert(value: object, kind: type[T], *, strict: bool = True) -> T:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `")
-        raise RequestError(f"{message}.", where.rstrip("`") or "$") from error
+        raise RequestError(f"{_plainly(message)}.", where.rstrip("`") or "$") from error
+
+
+def _plainly(message: str) -> str:
+    """A message of msgspec, where it would show a pattern or hide the choices, in words that say what to write."""
+    for pattern, meaning in _PATTERNS.items():
+        if repr(pattern) in message:
+            return meaning
+    if message.startswith("Invalid enum value "):
+        return f"There is no format {message.removeprefix('Invalid enum value ')}. Use {', '.join(FORMATS)}"
+    return message
 
 
 def parse_size(size: str) -> tuple[int, int]:

@@ -89,6 +89,12 @@ def test_a_folder_with_files_is_left_alone(tmp_path, design, feed):
         ("export", "missing.json", "--out", "x"),
         ("export", "unknown-design", "--network", "nowhere", "--out", "x"),
         ("networks", "nowhere"),
+        ("nothing",),
+        ("export",),
+        ("export", "product-spotlight"),
+        ("export", "product-spotlight", "--feed", "missing.csv", "--out", "x"),
+        ("export", "product-spotlight", "--quality", "200", "--out", "x"),
+        ("export", "product-spotlight", "--quallity", "80", "--out", "x"),
     ],
 )
 def test_errors_take_three_lines(tmp_path, monkeypatch, arguments):
@@ -97,6 +103,41 @@ def test_errors_take_three_lines(tmp_path, monkeypatch, arguments):
     assert done.exit_code == 2
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["Error", "Why", "What to do"]
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("unknown-design",), "`adexport designs`"),
+        (("product-spotlight", "--size", "300"), "Write it such as 300x250."),
+        (("product-spotlight", "--format", "gif"), "Use png, jpeg, webp."),
+    ],
+)
+def test_advice_is_for_the_command_line(tmp_path, arguments, said):
+    done = invoke("export", *arguments, "--out", tmp_path / "x")
+    assert said in done.stderr.splitlines()[2]
+    assert "/v1/" not in done.stderr
+
+
+def test_a_missing_picture_is_given_by_an_option(tmp_path, make_order):
+    missing = {"type": "image", "id": "photo", "source": "sha256:" + "0" * 64, "box": {"left": 0, "top": 0}}
+    document = make_order()["design"]
+    path = tmp_path / "design.json"
+    path.write_text(json.dumps(document | {"layers": [*document["layers"], missing]}))
+    done = invoke("export", path, "--out", tmp_path / "x")
+    assert "--picture" in done.stderr.splitlines()[2], done.stderr
+    assert "/v1/" not in done.stderr
+
+
+def test_overwrite_leaves_no_file_of_the_earlier_export(tmp_path, design, feed):
+    out = tmp_path / "out"
+    assert invoke("export", design, "--feed", feed, "--out", out, "--json").exit_code == 0
+    (out / "note.txt").write_text("mine")
+    assert invoke("export", design, "--size", "468x60", "--out", out, "--overwrite", "--json").exit_code in (0, 2)
+    assert invoke("export", design, "--feed", feed, "--size", "468x60", "--out", out, "--overwrite").exit_code == 0
+    names = {entry["file"] for entry in json.loads((out / "manifest.json").read_text())}
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert found == names | {"note.txt", "manifest.csv", "manifest.json"}
 
 
 def test_lists_for_people_and_programs():

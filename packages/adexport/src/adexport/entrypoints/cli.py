@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,11 +29,24 @@ EXIT_NOTHING_MADE = 3
 _SENTENCE = re.compile(r"(?<=[.])\s+(?=[A-Z])")
 
 
+# The advice of the service names its HTTP API; without a server there are commands and options for the same.
+_ADVICE_HERE = (
+    ("GET /v1/designs lists those there are", "Run `adexport designs` to see the samples, or give a JSON file"),
+    (
+        "Upload the picture with POST /v1/assets and use its digest",
+        "Give the picture with --picture and use its digest",
+    ),
+    ("Upload it with POST /v1/assets", "Give it with --picture"),
+)
+
+
 def fail(what: str, error: Exception, code: int = EXIT_WRONG_REQUEST) -> NoReturn:
     """Say in three lines what failed, why, and what to do; then exit with `code`."""
     sentences = _SENTENCE.split(str(error))
     why = " ".join(sentences[:-1]) or sentences[0]
     advice = sentences[-1] if len(sentences) > 1 else "Run the command with --help to see what it takes."
+    for there, here in _ADVICE_HERE:
+        advice = advice.replace(there, here)
     for line in (f"Error: {what}", f"Why: {why}", f"What to do: {advice}"):
         click.echo(line, err=True)
     sys.exit(code)
@@ -46,7 +60,31 @@ def _settings(**given: Any) -> Settings:
     return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """A group whose wrong uses are told in three lines as well."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run the command and exit with its code."""
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except click.ClickException as error:
+            if error.message.startswith("Usage:"):  # without any argument click answers with the help, as an error
+                error.show()
+                sys.exit(error.exit_code)
+            context = error.ctx if isinstance(error, click.UsageError) else None
+            path = context.command_path if context else "adexport"
+            why = error.format_message().rstrip(".")
+            fail(
+                "The command is not complete or not right.",
+                AdExportError(f"{why}. Run `{path} --help` for what it takes."),
+            )
+        except click.Abort:
+            click.echo("Interrupted.", err=True)
+            sys.exit(130)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="adexport")
 def main() -> None:
     """One design, every size, every feed row: files that obey each ad network's rules.
@@ -119,10 +157,21 @@ def designs_command(as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
-    table = Table("Name", "Title", "Fields", "Sizes")
-    for design in found:
-        table.add_row(design.name, design.title, ", ".join(design.fields), str(len(design.sizes)))
-    Console().print(table)
+    rows = [(one.name, one.title, ", ".join(one.fields), str(len(one.sizes))) for one in found]
+    _show(("Name", "Title", "Fields", "Sizes"), rows)
+
+
+def _show(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table for people; lines with tabs between the columns where another program reads."""
+    console = Console()
+    if not console.is_terminal:
+        for row in (headings, *rows):
+            click.echo("\t".join(row))
+        return
+    table = Table(*headings)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 @main.command("networks")
@@ -140,14 +189,18 @@ def networks_command(name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(chosen).decode())
         return
-    table = (
-        Table("Network", "Placement", "Size", "Limit", "Formats") if name else Table("Name", "Title", "Sizes", "As of")
-    )
-    for network in chosen:
-        if name is None:
-            table.add_row(network.name, network.title, str(len(network.placements)), network.as_of.isoformat())
-            continue
-        for place in network.placements:
-            limit = f"{place.max_bytes / 1000:g} kB" if place.max_bytes else "none known"
-            table.add_row(network.name, place.name, place.size, limit, ", ".join(place.formats))
-    Console().print(table)
+    if name is None:
+        listed = [(each.name, each.title, str(len(each.placements)), each.as_of.isoformat()) for each in chosen]
+        _show(("Name", "Title", "Sizes", "As of"), listed)
+        return
+    places = [
+        (
+            name,
+            place.name,
+            place.size,
+            f"{place.max_bytes / 1000:g} kB" if place.max_bytes else "none known",
+            ", ".join(place.formats),
+        )
+        for place in chosen[0].placements
+    ]
+    _show(("Network", "Placement", "Size", "Limit", "Formats"), places)

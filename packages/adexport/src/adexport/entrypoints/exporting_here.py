@@ -49,6 +49,12 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     overwrite: bool = False
 
 
+class _Listed(msgspec.Struct):
+    """The part of a manifest's entry that says which file it is about."""
+
+    file: str
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What came of it: counts, weight in bytes, seconds, and the failed files with their reasons."""
 
@@ -172,8 +178,23 @@ async def _deliver(application: Application, export_id: str, out: Path, console:
 
 def _write(application: Application, out: Path, contents: dict[str, str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    _clear(out)
     for name, digest in contents.items():
         check_path(name)
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(application.files.read_blocking(digest))
+
+
+def _clear(out: Path) -> None:
+    """Remove the files that the manifest of an earlier export lists; the new one would not name them."""
+    manifest = out / "manifest.json"
+    if not manifest.is_file():
+        return
+    try:
+        names = [entry.file for entry in msgspec.json.decode(manifest.read_bytes(), type=list[_Listed])]
+    except msgspec.DecodeError:
+        return  # it is not a manifest of ours: its files are not ours either
+    for name in names:
+        check_path(name)
+        (out / name).unlink(missing_ok=True)
