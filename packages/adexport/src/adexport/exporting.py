@@ -26,6 +26,7 @@ from adexport.projections import as_json, files_word, microseconds, note, read_s
 from adexport.rendering import ENGINE_VERSION
 from adexport.rendering.encoding import ENCODER_VERSION
 from adexport.requests import ExportRequest, RequestError, parse_size
+from adexport.row_checks import check_rows
 from adexport.snapshot import Snapshot, named_digests
 from tidings import Service, Transaction
 
@@ -276,7 +277,11 @@ def _prepare(
         plan=planned,
         names=name_files(pattern, planned.cells, design.name, feed.rows),
         labels=[_label(design, row, number) for number, row in enumerate(feed.rows, 1)],
-        problems=[*check_fields(needed_fields(stored.document), feed), *preflight(planned, networks)],
+        problems=[
+            *check_fields(needed_fields(stored.document), feed),
+            *check_rows(design, wanted, rows),
+            *preflight(planned, networks),
+        ],
     )
 
 

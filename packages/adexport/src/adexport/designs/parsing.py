@@ -94,6 +94,17 @@ def walk(layers: tuple[AnyLayer, ...]) -> Iterator[AnyLayer]:
             yield from walk(layer.layers)
 
 
+def fillings(value: object) -> Iterator[Template | Colour]:
+    """What a row fills in a layer or a fill, found by type; children of groups are walked separately."""
+    if isinstance(value, Template | Colour):
+        yield value
+    elif isinstance(value, tuple | msgspec.Struct):
+        parts = value if isinstance(value, tuple) else [getattr(value, name) for name in value.__struct_fields__]
+        for part in parts:
+            if not isinstance(part, Layer):
+                yield from fillings(part)
+
+
 def _load(data: bytes | dict[str, Any]) -> Raw:
     if isinstance(data, dict):
         return data
@@ -240,13 +251,5 @@ def _check(layers: tuple[AnyLayer, ...], path: str) -> None:
 
 
 def _templates(value: object) -> Iterator[Template]:
-    """Every template in a struct, found by type; children of groups are walked separately."""
-    if isinstance(value, Template):
-        yield value
-    elif isinstance(value, Colour):
-        yield value.template
-    elif isinstance(value, tuple | msgspec.Struct):
-        parts = value if isinstance(value, tuple) else [getattr(value, name) for name in value.__struct_fields__]
-        for part in parts:
-            if not isinstance(part, Layer):
-                yield from _templates(part)
+    for each in fillings(value):
+        yield each.template if isinstance(each, Colour) else each
