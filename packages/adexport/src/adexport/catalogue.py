@@ -231,9 +231,14 @@ def _stored(document: bytes) -> StoredDesign:
 
 
 def read_design(document: object) -> StoredDesign:
-    """The design that a JSON value from outside describes. Raises DesignError."""
+    """The design that a JSON value from outside describes. Raises DesignError.
+
+    The answer of `GET /v1/designs/{name}`, which holds the document beside a summary, is taken as well.
+    """
     if not isinstance(document, dict):
         raise DesignError("$", "a design document is a JSON object")
+    if "design" in document and isinstance(document.get("document"), dict):
+        document = document["document"]
     try:
         design = parse_design(document)
     except AdExportError:

@@ -50,6 +50,13 @@ def test_an_export_without_a_server(tmp_path, design, feed, adexport_command):
     assert done.stdout == ""
 
 
+def test_a_design_as_the_api_gives_it(tmp_path, make_order, feed):
+    path = tmp_path / "design.json"
+    path.write_text(json.dumps({"design": {"name": "x"}, "document": make_order()["design"], "sample_rows": []}))
+    done = invoke("export", path, "--feed", feed, "--size", "300x250", "--out", tmp_path / "out", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["done"]) == (0, 2)
+
+
 def test_json_for_programs(tmp_path, design, feed):
     done = invoke("export", design, "--feed", feed, "--out", tmp_path / "out", "--json")
     assert done.exit_code == 0
