@@ -137,6 +137,22 @@ def test_an_export_can_be_asked_for_without_scripts(browser: Browser, rooted: st
     context.close()
 
 
+def test_a_refused_file_takes_its_preview_away(page: Page, site: str, design: str) -> None:
+    page.goto(f"{site}/exports/new?design={design}&sizes=300x250&formats=png")
+    expect(page.locator("#stage canvas")).to_be_visible()
+    page.get_by_label("A CSV file", exact=True).check()
+    good = {"name": "one.csv", "mimeType": "text/csv", "buffer": b"brand,product,price\nFjell,Boot,9\n"}
+    page.set_input_files("#file", files=[good])
+    expect(page.locator("#file-note")).to_contain_text("one.csv: 1 row, 3 columns")
+    expect(page.locator("#feed-rows")).to_be_visible()
+    page.set_input_files("#file", files=[good | {"name": "bad.csv", "buffer": b"\x00\x01"}])
+    expect(page.locator(".drop.bad")).to_be_visible()
+    expect(page.locator("#feed-rows")).to_be_hidden()
+    expect(page.locator("#stage canvas")).to_be_hidden()
+    expect(page.locator("#preview-problem")).to_contain_text("Choose a CSV file")
+    expect(page.locator("#go")).to_be_disabled()
+
+
 def test_what_stands_in_the_way_is_said_on_the_form(page: Page, site: str, design: str) -> None:
     page.goto(f"{site}/exports/new?design={design}&networks=google-ads&sizes=300x250&formats=webp&formats=jpeg")
     expect(page.locator(".problems")).to_contain_text("Google Ads does not accept webp")

@@ -12,6 +12,8 @@ const feedRows = document.getElementById("feed-rows");
 const sizes = [...document.querySelectorAll(".size")];
 const chosen = (name) => [...form.querySelectorAll(`[name="${name}"]:checked`)].map((input) => input.value);
 
+const many = (number, noun) => `${Number(number).toLocaleString("en")} ${noun}${Number(number) === 1 ? "" : "s"}`;
+
 for (const hidden of document.querySelectorAll("[data-script]")) hidden.hidden = false;
 
 // Only what a person sees is sent: the fields of a hidden source would make the address long and say nothing.
@@ -39,7 +41,7 @@ async function recount() {
     check.innerHTML = await response.text();
     const files = check.querySelector("[data-files]")?.dataset.files;
     const blocked = Boolean(check.querySelector(".tone-dead"));
-    go.textContent = files && !blocked ? `Export ${Number(files).toLocaleString("en")} file${files === "1" ? "" : "s"}` : "Export";
+    go.textContent = files && !blocked ? `Export ${many(files, "file")}` : "Export";
     go.disabled = blocked;
     preview.rows(Number(check.querySelector("[data-rows]")?.dataset.rows ?? 1));
   } catch (error) {
@@ -115,7 +117,7 @@ async function takeFeed(csv) {
   drop.classList.toggle("bad", !response.ok);
   feedRows.hidden = true;
   if (response.ok) {
-    fileNote.textContent = `${csv.name}: ${answer.row_count} rows, ${answer.columns.length} columns. Choose another`;
+    fileNote.textContent = `${csv.name}: ${many(answer.row_count, "row")}, ${many(answer.columns.length, "column")}. Choose another`;
     await showFeed(answer.id);
   } else fileNote.textContent = answer.detail ?? answer.title;
   form.elements.feed.value = response.ok ? answer.id : "";

@@ -63,11 +63,13 @@ export function follow(filledIn, sizes) {
   async function show() {
     asking.abort();
     asking = new AbortController();
-    const asked = order(filledIn(), sizes, row);
+    const data = filledIn();
+    const asked = order(data, sizes, row);
     const typed = Boolean(asked.fields);
     rowNote.textContent = typed ? "one row" : `row ${row} of ${rows}`;
     stage.classList.add("waiting");
     try {
+      if (data.get("source") === "feed" && !data.get("feed")) throw new Error("Choose a CSV file to see its rows.");
       const headers = { "Content-Type": "application/json", Accept: "image/*, application/problem+json" };
       const response = await fetch("../v1/preview", { method: "POST", headers, body: JSON.stringify(asked), signal: asking.signal });
       if (!response.ok) throw new Error((await response.json()).detail);
@@ -83,6 +85,8 @@ export function follow(filledIn, sizes) {
     } catch (error) {
       if (error.name === "AbortError") return;
       problem.textContent = error.message || "No preview could be made.";
+      canvas.hidden = true;
+      first.hidden = true;
       weight.textContent = "";
     }
     stage.classList.remove("waiting");
