@@ -147,7 +147,8 @@ def plan(
     `rows` are the feed's, as `{column: text}`; without a feed give one row with the fields. `assets` maps each
     asset that the design or the rows refer to, to its SHA-256. `engine` names the versions of the renderer and the
     encoder, because they change the bytes. `quality` is for JPEG and WebP. Repeated targets and formats count once.
-    The same arguments always give the same plan. Raises PlanError, naming the cap or the value that is wrong.
+    The same arguments always give the same plan; it is empty when no target accepts any of the formats, which the
+    networks' preflight reports. Raises PlanError, naming the cap or the value that is wrong.
     """
     places = tuple(dict.fromkeys(targets))
     wanted = tuple(dict.fromkeys(formats))
@@ -267,8 +268,6 @@ def _check_target(target: Target) -> None:
 
 
 def _check_count(rows: int, pairs: Sequence[tuple[Target, FormatName]]) -> None:
-    if not pairs:
-        raise PlanError("None of the sizes accepts any of the formats, so there is nothing to make. Change either.")
     if rows * len(pairs) > MAX_CELLS:
         raise PlanError(
             f"The export would have {rows * len(pairs):,} files ({rows:,} rows × {len(pairs):,} sizes and formats), "

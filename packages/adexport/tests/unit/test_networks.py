@@ -208,8 +208,15 @@ def test_preflight_finds_a_size_that_the_network_does_not_take():
     made = planned(places, ["jpeg"])
     (problem,) = preflight(made, NETWORKS)
     assert (problem.code, problem.severity, problem.size) == ("size_not_covered", "error", "301x250")
-    assert "300x250" in problem.action
+    assert problem.action.startswith("The nearest it takes: 300x250, ")
     assert len(made.cells) == 1
+
+
+def test_a_plan_of_nothing_but_refused_sizes_says_so():
+    made = planned([target_for(NETWORKS["google-ads"], 1, 1)], ["png", "jpeg"])
+    (problem,) = preflight(made, NETWORKS)
+    assert (made.cells, made.batches, problem.code) == ((), (), "size_not_covered")
+    assert problem.message == "Google Ads has no placement of 1x1."
 
 
 def test_preflight_finds_a_format_that_is_not_accepted_once_for_all_sizes():
@@ -229,11 +236,12 @@ def test_a_format_that_some_sizes_accept_is_a_warning():
     assert severities == {"webp": "warning", "jpeg": "warning"}
 
 
-def test_tiktok_is_told_to_take_no_images():
-    places = [*targets(NETWORKS["tiktok"]), Target(width=300, height=250)]
-    (problem,) = preflight(planned(places, ["png"]), NETWORKS)
-    assert "video only" in problem.message
-    assert "mp4" in problem.action
+@pytest.mark.parametrize("places", [targets(NETWORKS["tiktok"]), (target_for(NETWORKS["tiktok"], 1, 1),)])
+def test_tiktok_is_told_to_take_no_images(places):
+    (problem,) = preflight(planned([*places, Target(width=300, height=250)], ["png", "jpeg"]), NETWORKS)
+    assert problem.severity == "error"
+    assert problem.message.startswith("TikTok takes no still images, only 3gp, avi, mov, mp4, mpeg.")
+    assert "Leave TikTok out" in problem.action
 
 
 def test_preflight_warns_of_what_it_does_not_know_and_of_heavy_pngs():

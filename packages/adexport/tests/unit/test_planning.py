@@ -142,7 +142,6 @@ def test_a_limit_that_presses_costs_more():
         ({"targets": [Target(width=4097, height=10)]}, "Size 4097x10 is outside"),
         ({"targets": [Target(width=0, height=10)]}, "outside 1 to 4096"),
         ({"targets": [Target(width=10, height=10, max_bytes=0)]}, "cannot be met"),
-        ({"targets": [SQUARE], "formats": ["webp"]}, "None of the sizes accepts"),
         ({"rows": ROWS * (MAX_CELLS // 6 + 1)}, r"20,004 files \(6,668 rows × 3"),
     ],
 )

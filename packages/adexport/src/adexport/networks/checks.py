@@ -1,10 +1,14 @@
 """The checks against networks' rules: of a plan before it is queued, of a file once it is made."""
 
+import math
 from collections.abc import Mapping
 
 from adexport.networks.rules import Network, Placement
 from adexport.planning import Plan, Skipped, Target, expected_bytes
 from adexport.problems import Problem
+from adexport.rendering.encoding import FORMATS
+
+_NEAR_SIZES = 5
 
 
 def targets(network: Network) -> tuple[Target, ...]:
@@ -23,10 +27,14 @@ def target_for(network: Network, width: int, height: int) -> Target:
 def preflight(plan: Plan, networks: Mapping[str, Network]) -> list[Problem]:
     """What the networks will not like about a plan, before anything is queued; empty when all is well.
 
-    Errors: a network that is not known, a size it does not take, a format without any size that accepts it.
+    Errors: a network that is not known or takes no still images, a size it does not take, a format without any size
+    that accepts it.
     Warnings: a format left out for some sizes, a limit that is not known, a PNG that must lose colours to fit.
     """
     problems = [_unknown(name, networks) for name in _names(plan) if name not in networks]
+    problems += [
+        _no_stills(networks[name]) for name in _names(plan) if name in networks and not _stills(networks[name])
+    ]
     problems += _sizes(plan, networks)
     problems += _formats(plan, networks)
     problems += _limits(plan, networks)
@@ -95,18 +103,32 @@ def _unknown(name: str, networks: Mapping[str, Network]) -> Problem:
     )
 
 
+def _stills(network: Network) -> list[str]:
+    """The formats of a network that are pictures, which is all that is written here."""
+    taken = {*network.formats, *(network.any_size.formats if network.any_size else ())}
+    return [name for name in FORMATS if name in taken]
+
+
+def _no_stills(network: Network) -> Problem:
+    return Problem(
+        code="format_not_accepted",
+        message=f"{network.title} takes no still images, only {', '.join(network.formats)}. {network.note}".rstrip(),
+        action=f"Leave {network.title} out: pictures can be exported for other networks.",
+        network=network.name,
+    )
+
+
 def _sizes(plan: Plan, networks: Mapping[str, Network]) -> list[Problem]:
     problems = []
     for target in plan.targets:
         network = networks.get(target.network)
-        if network is None or network.placement_for(target.width, target.height) is not None:
+        if network is None or not _stills(network) or network.placement_for(target.width, target.height) is not None:
             continue
-        sizes = ", ".join(placement.size for placement in network.placements)
         problems.append(
             Problem(
                 code="size_not_covered",
                 message=f"{network.title} has no placement of {target.size}.",
-                action=f"Choose from: {sizes}; or export {target.size} without this network.",
+                action=f"The nearest it takes: {_nearest(network, target)}; or export {target.size} without it.",
                 size=target.size,
                 network=network.name,
             )
@@ -114,11 +136,23 @@ def _sizes(plan: Plan, networks: Mapping[str, Network]) -> list[Problem]:
     return problems
 
 
+def _nearest(network: Network, target: Target) -> str:
+    """The sizes that differ least in width and height by proportion, nearest first."""
+
+    def distance(placement: Placement) -> float:
+        wide, high = placement.width / target.width, placement.height / target.height
+        return math.hypot(math.log(wide), math.log(high))
+
+    sizes = dict.fromkeys(placement.size for placement in sorted(network.placements, key=distance))
+    return ", ".join(list(sizes)[:_NEAR_SIZES])
+
+
 def _formats(plan: Plan, networks: Mapping[str, Network]) -> list[Problem]:
     """One problem for each network and format, not one for each size."""
     groups: dict[tuple[str, str], list[Skipped]] = {}
     for skipped in plan.skipped:
-        if skipped.target.formats:  # a size that accepts nothing is reported as a size
+        network = networks.get(skipped.target.network)
+        if skipped.target.formats and (network is None or _stills(network)):  # else it is reported above
             groups.setdefault((skipped.target.network, skipped.format), []).append(skipped)
     return [_refused(plan, networks.get(name), group) for (name, _), group in groups.items()]
 
