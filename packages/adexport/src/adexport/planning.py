@@ -55,6 +55,12 @@ FILE_BYTES: Final[dict[FormatName, Cost]] = {
     "jpeg": Cost(15_000.0, 120_000.0),
     "webp": Cost(7_400.0, 28_700.0),
 }
+FLOOR_BYTES: Final[dict[FormatName, Cost]] = {
+    "png": Cost(3_800.0, 106_000.0),
+    "jpeg": Cost(3_700.0, 48_000.0),
+    "webp": Cost(3_800.0, 24_000.0),
+}
+"""What fitting comes down to at the floor of the ladder, for the heaviest of the sample designs (one with a photo)."""
 FIT_MILLISECONDS: Final[dict[FormatName, Cost]] = {
     "png": Cost(80.0, 225.0),
     "jpeg": Cost(2.0, 27.0),

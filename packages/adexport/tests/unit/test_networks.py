@@ -250,5 +250,14 @@ def test_preflight_warns_of_what_it_does_not_know_and_of_heavy_pngs():
     assert findings([target_for(NETWORKS["google-ads"], 300, 250)], ["png"]) == []
 
 
+def test_a_limit_that_fitting_may_not_reach_is_a_warning_for_its_sizes():
+    small, large = Target(width=300, height=250, max_bytes=20_000), Target(width=1080, height=1080, max_bytes=20_000)
+    (problem,) = preflight(planned([small, large], ["jpeg"]), NETWORKS)
+    assert (problem.code, problem.severity, problem.size) == ("may_not_fit", "warning", "1080x1080")
+    assert problem.message == (
+        "Files in jpeg of 1080x1080 may not fit in 20 kB: with a photo they come down to about 60 kB."
+    )
+
+
 def test_preflight_refuses_a_network_without_rules():
     assert findings([Target(width=300, height=250, network="nowhere")], ["png"]) == [("unknown_network", "error")]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from adexport.networks.rules import Network, Placement
-from adexport.planning import Plan, Skipped, Target, expected_bytes
+from adexport.planning import FLOOR_BYTES, Cell, Plan, Skipped, Target, expected_bytes
 from adexport.problems import Problem
 from adexport.rendering.encoding import FORMATS
 
@@ -29,7 +29,8 @@ def preflight(plan: Plan, networks: Mapping[str, Network]) -> list[Problem]:
 
     Errors: a network that is not known or takes no still images, a size it does not take, a format without any size
     that accepts it.
-    Warnings: a format left out for some sizes, a limit that is not known, a PNG that must lose colours to fit.
+    Warnings: a format left out for some sizes, a limit that is not known, a PNG that must lose colours to fit,
+    a limit that files may not come under at all.
     """
     problems = [_unknown(name, networks) for name in _names(plan) if name not in networks]
     problems += [
@@ -38,6 +39,7 @@ def preflight(plan: Plan, networks: Mapping[str, Network]) -> list[Problem]:
     problems += _sizes(plan, networks)
     problems += _formats(plan, networks)
     problems += _limits(plan, networks)
+    problems += _tight(plan)
     return problems
 
 
@@ -208,3 +210,28 @@ def _limits(plan: Plan, networks: Mapping[str, Network]) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _tight(plan: Plan) -> list[Problem]:
+    """One warning for each format and limit that is under what fitting can usually reach, with the sizes."""
+    groups: dict[tuple[str, int], dict[str, Cell]] = {}
+    for cell in plan.cells:
+        if cell.max_bytes is not None and cell.max_bytes < FLOOR_BYTES[cell.format].at(cell.width, cell.height):
+            groups.setdefault((cell.format, cell.max_bytes), {})[f"{cell.width}x{cell.height}"] = cell
+    return [
+        Problem(
+            code="may_not_fit",
+            message=f"Files in {format} of {', '.join(cells)} may not fit in {limit / 1000:g} kB: with a photo they "
+            f"come down to about {_floors(list(cells.values()))} kB.",
+            action="Raise the limit, choose WebP where accepted, or look at the preview of a size first.",
+            severity="warning",
+            size=next(iter(cells)) if len(cells) == 1 else "",
+            format=format,
+        )
+        for (format, limit), cells in groups.items()
+    ]
+
+
+def _floors(cells: list[Cell]) -> str:
+    floors = sorted(round(FLOOR_BYTES[cell.format].at(cell.width, cell.height) / 1000) for cell in cells)
+    return f"{floors[0]}" if floors[0] == floors[-1] else f"{floors[0]} to {floors[-1]}"
