@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("aftermath")
 
-from processes import Processes, processes
+from processes import Processes, processes  # noqa: E402
 
 
 @pytest.fixture(name="processes")

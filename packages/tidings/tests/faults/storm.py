@@ -1,7 +1,8 @@
 """Kills a running service over and over, each time at a named point, then lets it drain; prints what was hit as JSON.
 
-    python storm.py FOLDER SCHEME PROCESSES HITS SEED
+    python storm.py FOLDER STORE PROCESSES HITS SEED [ADMIN]
 
+With ADMIN, the URL of another database on the same Postgres, connections to the store are cut all the time, too.
 Processes are forked from this one, which has everything imported and no file open: a start costs milliseconds. A
 process kills itself with SIGKILL at the n-th visit of its point, so nothing of it runs any further.
 """
@@ -13,14 +14,17 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+from cuts import cut_for_ever, let_in
 from storm_service import Client, Operator, is_drained, make_service
 
 from tidings import points
 from tidings.consuming import leases
+from tidings.errors import StoreUnavailableError
 
 OVERDUE_SECONDS = 6.0
 """A process that has not reached its point by then is ended, and the point is tried again later."""
@@ -51,17 +55,22 @@ def kill_at(point: str, visit: int) -> None:
     points.watch(visited)
 
 
-async def live(folder: Path, scheme: str, random: Random, clients: int) -> None:
-    """Run the service with clients and an operator until killed."""
-    async with make_service(folder, scheme) as service:
-        await asyncio.gather(Client(service, folder, random, clients).run(), Operator(service).run())
+async def live(folder: Path, store: str, random: Random, clients: int) -> None:
+    """Run the service with clients and an operator until killed. A start that was cut off is made again."""
+    while True:
+        try:
+            async with make_service(folder, store) as service:
+                await asyncio.gather(Client(service, folder, random, clients).run(), Operator(service).run())
+        except StoreUnavailableError as error:
+            print("a start was cut off:", error, file=sys.stderr)
+            await asyncio.sleep(0.1)
 
 
-async def drain(folder: Path, scheme: str) -> None:
+async def drain(folder: Path, store: str) -> None:
     """Run the service with an operator and no clients until everything is handled and sent."""
-    async with make_service(folder, scheme) as service:
+    async with make_service(folder, store) as service:
         operator = asyncio.create_task(Operator(service).run())
-        while not operator.done() and not await is_drained(service, folder):  # noqa: ASYNC110 - other processes do it
+        while not operator.done() and not await is_drained(service, folder, store):  # noqa: ASYNC110 - others do it
             await asyncio.sleep(0.1)
         if operator.done():
             operator.result()
@@ -84,12 +93,27 @@ def fork(life: Callable[[], None]) -> int:
         os._exit(status)
 
 
+@contextmanager
+def cutting(folder: Path, store: str, admin: str | None) -> Iterator[Callable[[], int]]:
+    """Cut connections meanwhile, from a process of its own; yields how many were cut so far. Without admin none are."""
+    log = folder / "cuts.txt"
+    log.touch()
+    pid = None if admin is None else fork(lambda: asyncio.run(cut_for_ever(admin, store, log)))
+    try:
+        yield lambda: sum(map(int, log.read_text().split()))
+    finally:
+        if pid is not None and admin is not None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            asyncio.run(let_in(admin, store))
+
+
 class Storm:
     """Keeps so many processes alive until every point was hit often enough, or was tried often enough."""
 
-    def __init__(self, folder: Path, scheme: str, processes: int, hits: int, seed: int) -> None:
+    def __init__(self, folder: Path, store: str, processes: int, hits: int, seed: int) -> None:
         self._folder = folder
-        self._scheme = scheme
+        self._store = store
         self._processes = processes
         self._random = Random(seed)
         self._wanted = [point for point in points.POINTS for _ in range(hits)]
@@ -115,7 +139,7 @@ class Storm:
 
         def life() -> None:
             kill_at(point, visit)
-            asyncio.run(live(self._folder, self._scheme, random, self._processes))
+            asyncio.run(live(self._folder, self._store, random, self._processes))
 
         self._running[fork(life)] = (point, time.monotonic())
 
@@ -141,7 +165,7 @@ class Storm:
 
     def calm(self) -> bool:
         """Let everything drain; say whether it did in time."""
-        pids = [fork(lambda: asyncio.run(drain(self._folder, self._scheme))) for _ in range(self._processes)]
+        pids = [fork(lambda: asyncio.run(drain(self._folder, self._store))) for _ in range(self._processes)]
         until = time.monotonic() + DRAIN_SECONDS
         while pids and time.monotonic() < until:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -158,11 +182,12 @@ class Storm:
 
 def main() -> None:
     """Blow, calm down, and report."""
-    folder, scheme, processes, hits, seed = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
+    folder, store, processes, hits, seed = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
     leases.BEAT_SECONDS = BEAT_SECONDS
-    storm = Storm(folder, scheme, processes, hits, seed)
+    storm = Storm(folder, store, processes, hits, seed)
     began = time.monotonic()
-    storm.blow()
+    with cutting(folder, store, sys.argv[6] if len(sys.argv) > 6 else None) as cuts:
+        storm.blow()
     blown = time.monotonic()
     drained = storm.calm()
     report = {
@@ -170,6 +195,7 @@ def main() -> None:
         "overdue": storm.overdue,
         "crashed": storm.crashed,
         "drained": drained,
+        "cuts": cuts(),
         "seconds": {"storm": round(blown - began, 1), "calm": round(time.monotonic() - blown, 1)},
     }
     print(json.dumps(report))

@@ -6,6 +6,8 @@ was told is published stands in `acked.txt`, written after the publish returned.
 
 import asyncio
 import json
+import sys
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -14,6 +16,7 @@ from typing import Literal
 import file_transport
 
 from tidings import Event, RetryPolicy, Service, Transaction, Work
+from tidings.errors import StoreBusyError, StoreUnavailableError
 from tidings.events import Envelope, encode_event, envelope_to_json
 from tidings.operations import Filter, letters, redrive
 from tidings.store import DEAD
@@ -29,10 +32,18 @@ DEAD_LETTERS = Filter(states=(DEAD,))
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS effect (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, subscription TEXT NOT NULL, id TEXT NOT NULL, attempt INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS intent (number INTEGER PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS mended (number INTEGER PRIMARY KEY);
+  seq {serial}, subscription TEXT NOT NULL, id TEXT NOT NULL, attempt INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS intent (number BIGINT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS mended (number BIGINT PRIMARY KEY);
 """
+SERIAL = {"sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT", "postgresql": "bigserial PRIMARY KEY"}
+PREFIX = {"sqlite": "tidings_", "postgresql": "tidings."}
+"""Kind of store -> what its tables of the library begin with."""
+
+
+def kind_of(store: str) -> str:
+    """Return the kind of store that a URL names."""
+    return store.partition(":")[0].partition("+")[0]
 
 
 class Placed(Event, name="storm.placed", key="account"):
@@ -102,10 +113,10 @@ async def arrive(event: Arrived, tx: Transaction) -> None:
     await effect(tx, "arrive")
 
 
-def make_service(folder: Path, scheme: str) -> Service:
-    """Declare the service over the files of a folder."""
-    service = Service("storm", store=f"{scheme}:///{folder}/storm.db", transport=file_transport.url(folder))
-    service.schema(TABLES)
+def make_service(folder: Path, store: str) -> Service:
+    """Declare the service over a store, and over the transport's files in a folder."""
+    service = Service("storm", store=store, transport=file_transport.url(folder))
+    service.schema(TABLES.format(serial=SERIAL[kind_of(store)]))
     service.register(Booked, Delivered)
     for handler, event, ordered in (
         (ledger, Placed, True),
@@ -116,6 +127,14 @@ def make_service(folder: Path, scheme: str) -> Service:
     ):
         service.subscribe(event, ordered=ordered, retry=PATIENT, pause_after=None)(handler)
     return service
+
+
+async def while_the_store_answers(call: Awaitable[None]) -> None:
+    """Await a call; that the server cut it off, or is too busy, is no defect: it was not acknowledged."""
+    try:
+        await call
+    except (StoreUnavailableError, StoreBusyError) as error:
+        print("not acknowledged:", error, file=sys.stderr)
 
 
 class Client:
@@ -129,7 +148,8 @@ class Client:
 
     async def run(self) -> None:
         while True:
-            await asyncio.gather(self._plain(), self._plain(), self._delayed(), self._twice(), self._in_transaction())
+            ways = (self._plain, self._plain, self._delayed, self._twice, self._in_transaction)
+            await asyncio.gather(*(while_the_store_answers(way()) for way in ways))
             self._send_from_outside()
             await asyncio.sleep(self._pause)
 
@@ -182,22 +202,27 @@ class Operator:
 
     async def run(self) -> None:
         while True:
-            for letter in await letters(self._service.store, DEAD_LETTERS, limit=20):
-                assert letter.event is not None
-                number = json.loads(letter.event.data)["number"]
-                async with self._service.transaction() as tx:
-                    await tx.execute("INSERT INTO mended (number) VALUES ($1) ON CONFLICT DO NOTHING", number)
-                await redrive(self._service.store, DEAD_LETTERS, actor="operator", now=self._service.world.now())
+            await while_the_store_answers(self._mend())
             await asyncio.sleep(ROUND_SECONDS)
 
+    async def _mend(self) -> None:
+        for letter in await letters(self._service.store, DEAD_LETTERS, limit=20):
+            assert letter.event is not None
+            number = json.loads(letter.event.data)["number"]
+            async with self._service.transaction() as tx:
+                await tx.execute("INSERT INTO mended (number) VALUES ($1) ON CONFLICT DO NOTHING", number)
+            await redrive(self._service.store, DEAD_LETTERS, actor="operator", now=self._service.world.now())
 
-async def is_drained(service: Service, folder: Path) -> bool:
+
+async def is_drained(service: Service, folder: Path, store: str) -> bool:
     """Say whether everything landed, every event has its effects, and every event of ours was sent."""
-    for table in ("tidings_held", "tidings_ready", "tidings_scheduled"):
-        if await service.fetch_value(f"SELECT count(*) FROM {table}"):
+    prefix = PREFIX[kind_of(store)]
+    for table in ("held", "ready", "scheduled"):
+        if await service.fetch_value(f"SELECT count(*) FROM {prefix}{table}"):
             return False
-    counts = dict(tuple(row) for row in await service.fetch_all("SELECT type, count(*) FROM tidings_log GROUP BY type"))
-    effects = await service.fetch_value("SELECT count(*) FROM (SELECT DISTINCT subscription, id FROM effect)")
+    rows = await service.fetch_all(f"SELECT type, count(*) FROM {prefix}log GROUP BY type")
+    counts = dict(tuple(row) for row in rows)
+    effects = await service.fetch_value("SELECT count(*) FROM (SELECT DISTINCT subscription, id FROM effect) e")
     expected = 3 * counts["storm.placed"] + counts["storm.reminder"] + counts["other.arrived"]
     landed = int((folder / "in.settled").read_text()) == (folder / "in.jsonl").stat().st_size
     own = sum(counts.values()) - counts["other.arrived"]

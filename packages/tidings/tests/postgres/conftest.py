@@ -2,13 +2,21 @@
 
 import asyncio
 import os
+import sys
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
 
 import asyncpg
 import pytest
+
+# The storm of the fault tests blows here, too.
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+pytest.register_assert_rewrite("aftermath")
 
 USUAL_PLACE = "postgresql://postgres@127.0.0.1:5432/postgres"
 
@@ -47,14 +55,26 @@ def _from_wheel() -> Iterator[str]:
                 server.cleanup()
 
 
+@contextmanager
+def _database(server: str) -> Iterator[str]:
+    name = f"tidings_test_{uuid.uuid4().hex[:12]}"
+    place, _, query = server.partition("?")
+    asyncio.run(_execute(server, f'CREATE DATABASE "{name}"'))
+    yield f"{place.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+    asyncio.run(_execute(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_server: str) -> Callable[[], AbstractContextManager[str]]:
+    """Makes a database, gives its URL, and drops it."""
+    return partial(_database, postgres_server)
+
+
 @pytest.fixture(scope="session")
 def postgres_database(postgres_server: str) -> Iterator[str]:
-    """The URL of a database that these tests share, one after the other: to make one takes as long as a test."""
-    name = f"tidings_test_{uuid.uuid4().hex[:12]}"
-    place, _, query = postgres_server.partition("?")
-    asyncio.run(_execute(postgres_server, f'CREATE DATABASE "{name}"'))
-    yield f"{place.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
-    asyncio.run(_execute(postgres_server, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    """The URL of a database that tests share, one after the other: to make one takes as long as a test."""
+    with _database(postgres_server) as url:
+        yield url
 
 
 async def _execute(url: str, *statements: str) -> None:

@@ -9,7 +9,7 @@ from tidings.backends.postgres import PostgresStore, open_store, store
 from tidings.errors import StatementError, StoreBusyError
 from tidings.store import Store
 from tidings.testing.conformance import StoreSuite
-from tidings.testing.conformance.samples import envelope, still_world
+from tidings.testing.conformance.samples import still_world
 
 
 class TestPostgres(StoreSuite):

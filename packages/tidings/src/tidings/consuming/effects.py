@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from msgspec.structs import replace
 
@@ -75,6 +76,7 @@ class Effects:
         self._store = store
         self._world = world
         self._exceptions = Exceptions(subscription, world)
+        self._cut_off: set[tuple[int, int]] = set()
         # In an executor's transaction there is one event: what a handler did there can only be undone as a whole.
         self._one_by_one: float = 0 if subscription.executor is None else math.inf
 
@@ -210,7 +212,8 @@ class Effects:
             await lanes.insert(statements, steps)
             return [] if behind else [row]
 
-        rows = await self._store.run(unit)
+        with self._noting_cuts((record.position, 1)):
+            rows = await self._store.run(unit)
         reach("held.attempt_counted")
         lanes.confirm(steps, record.position)
         return await self._run_counted(rows, {record.position: record}, lanes)
@@ -218,7 +221,18 @@ class Effects:
     async def _run_counted(self, rows: Sequence[Held], records: dict[int, Record], lanes: Lanes) -> Taken:
         """Run the handler of a row whose attempt is counted already."""
         try:
-            return await self._retake(rows, records, lanes, counted=True, outage=None)
+    @contextmanager
+    def _noting_cuts(self, *counted: tuple[int, int]) -> Iterator[None]:
+        """Note which attempts were counted and then cut off because the store failed: their process did not die."""
+        try:
+            yield
+        except StoreError as error:
+            if error.retryable:
+                self._cut_off.update(counted)
+            raise
+
+            with self._noting_cuts(*((row.position, row.attempts) for row in rows)):
+                return await self._retake(rows, records, lanes, counted=True, outage=None)
         except _UndoneError as undone:
             return await self._hold_alone(undone.row, lanes, lanes.fences({undone.row.lane}))
         except _OF_THE_BATCH as error:
@@ -248,12 +262,15 @@ class Effects:
     async def _retake_suspect(self, row: Held, records: dict[int, Record], lanes: Lanes) -> Taken:
         record = records[row.position]
         lanes.calm(row.lane, 1)
-        failures, verdict = row.failures, None
-        if row.reason == STARTED:
+        failures, verdict, attempts = row.failures, None, row.attempts
+        if row.reason == STARTED and (row.position, row.attempts) in self._cut_off:
+            self._cut_off.remove((row.position, row.attempts))
+            attempts -= 1
+        elif row.reason == STARTED:
             verdict = self._exceptions.failed(record, row.attempts, None, row.failures)
             failures = verdict.failures
         if verdict is None or verdict.state == RETRY:
-            verdict = self._exceptions.started(record, row.attempts + 1, failures)
+            verdict = self._exceptions.started(record, attempts + 1, failures)
         counted = verdict
         steps = lanes.fences({row.lane})
 
@@ -264,7 +281,8 @@ class Effects:
             await lanes.insert(statements, steps)
             return unchanged
 
-        unchanged = await self._store.run(unit)
+        with self._noting_cuts((counted.position, counted.attempts)):
+            unchanged = await self._store.run(unit)
         lanes.confirm(steps)
         reach("held.attempt_counted")
         if not unchanged or counted.state != RETRY:

@@ -12,13 +12,19 @@ LAG_KEPT = 1000
 """Positions that the written progress of a lane without events may lag behind what was looked at."""
 
 
+class Care(Struct):
+    """How many events are still run one by one, in all lanes together that were taken from one dead owner."""
+
+    left: int
+
+
 class Lane(Struct):
-    """One lane: its newest step, the position written with it, how far it was looked at, how long to be careful."""
+    """One lane: its newest step, the position written with it, how far it was looked at, and how long to be careful."""
 
     step: int
     position: int
     seen: int
-    careful: int = 0
+    care: Care
 
 
 class Lanes:
@@ -43,7 +49,7 @@ class Lanes:
 
     def careful(self, lane: int) -> bool:
         """Say whether a lane runs its events one by one."""
-        return lane in self._owned and self._owned[lane].careful > 0
+        return lane in self._owned and self._owned[lane].care.left > 0
 
     def lacks(self, alive: Collection[str]) -> bool:
         """Say whether this worker has less than its part."""
@@ -53,14 +59,16 @@ class Lanes:
         return -(-self._store.lanes // max(1, len(alive)))
 
     async def is_short(self, alive: Collection[str]) -> bool:
-        """Forget lanes that another worker has taken meanwhile; say whether a free one is due to this worker."""
+        """Forget lanes that another worker has taken meanwhile; say whether to take a free one, or to release some."""
         steps = await self._store.reading.steps(self._subscription)
         for step in steps:
             if step.owner != self._worker:
                 self._owned.pop(step.lane, None)
         others = [step for step in steps if step.lane not in self._owned]
         forgotten = any(step.owner == self._worker for step in others)
-        return forgotten or (self.lacks(alive) and any(self._is_free(step, alive) for step in others))
+        # A lane that was too careful to be handed on when another worker came may be calm now.
+        surplus = any(not self.careful(lane) for lane in sorted(self.owned)[self._part(alive) :])
+        return forgotten or surplus or (self.lacks(alive) and any(self._is_free(step, alive) for step in others))
 
     def lose_all(self) -> None:
         """Forget every lane: another owner has taken over, or this worker's state is in doubt."""
@@ -77,11 +85,14 @@ class Lanes:
             mine = [step for step in steps if step.owner == self._worker and step.lane in self._owned]
             part = self._part(alive)
             taken: dict[int, Lane] = {}
+            cares: dict[str | None, Care] = {None: Care(0)}
             for step in steps:
                 # What stands in this worker's name and was forgotten here must be taken: nobody else may.
                 wanted = len(mine) + len(taken) < part or step.owner == self._worker
                 if wanted and step not in mine and self._is_free(step, alive):
-                    taken[step.lane] = await self._take(statements, step)
+                    # One of the events its dead owner had under way may have killed it: a batch's, over all its lanes.
+                    care = cares.setdefault(step.owner, Care(self._store.batch))
+                    taken[step.lane] = await self._take(statements, step, care)
             # A careful lane is not handed on: its next owner would not know of its last owner's death.
             surplus = [step.lane for step in mine[part:] if not self.careful(step.lane)]
             await self._release(statements, surplus)
@@ -98,12 +109,10 @@ class Lanes:
     def _is_free(self, step: LaneStep, alive: Collection[str]) -> bool:
         return step.owner is None or step.owner not in alive or step.owner == self._worker
 
-    async def _take(self, statements: Statements, step: LaneStep) -> Lane:
+    async def _take(self, statements: Statements, step: LaneStep, care: Care) -> Lane:
         taken = LaneStep(step.lane, step.step + 1, step.position, self._worker)
         await self.insert(statements, [taken])
-        # After its last owner died a lane runs one batch's events one by one: one of them may have killed it.
-        careful = self._store.batch if step.owner is not None else 0
-        return Lane(taken.step, taken.position, taken.position, careful)
+        return Lane(taken.step, taken.position, taken.position, care)
 
     async def release(self) -> None:
         """Release every lane, so that the next owner need not be careful."""
@@ -121,7 +130,7 @@ class Lanes:
         for number in lanes:
             lane = self._owned[number]
             # At the end a careful lane keeps this worker's name: whoever takes it shall be careful too.
-            owner = self._worker if lane.careful else None
+            owner = self._worker if lane.care.left else None
             steps.append(LaneStep(number, lane.step + 1, lane.seen, owner))
         await self.insert(statements, steps)
 
@@ -166,9 +175,10 @@ class Lanes:
             lane.seen = max(lane.seen, seen, lane.position)
 
     def calm(self, lane: int, by: int) -> None:
-        """Count down a lane's careful events."""
+        """Count down the careful events of a lane, and of those taken with it."""
         if lane in self._owned:
-            self._owned[lane].careful = max(0, self._owned[lane].careful - by)
+            care = self._owned[lane].care
+            care.left = max(0, care.left - by)
 
     def lags(self, seen: int) -> bool:
         """Say whether some lane's written progress lags far behind what was looked at."""

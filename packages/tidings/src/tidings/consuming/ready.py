@@ -149,9 +149,11 @@ class WorkRunner:
         self._worker = worker
         self._exceptions = Exceptions(subscription, world)
         self._running: dict[asyncio.Task[None], Work] = {}
+        self._rows: list[Ready] = []
         self._wake = asyncio.Event()
         self._stopping = False
         self._share = ""
+        self._in_doubt = False  # whether a claim failed, and may have taken work nevertheless
         self._paused = True  # until the subscription's row was read
 
     def wake(self) -> None:
@@ -204,6 +206,7 @@ class WorkRunner:
             return await self._claim()
         except Exception as error:
             log.warning("%s: claiming work failed and is tried again: %s", self.name, error)
+            self._in_doubt = True
             await asyncio.sleep(0.5 * self._world.random.uniform(0.5, 1.5))
             return True
 
@@ -217,6 +220,9 @@ class WorkRunner:
         return limit - len(self._running)
 
     async def _claim(self) -> bool:
+        if self._in_doubt:
+            await self._store.run(self._give_back_unheard)
+            self._in_doubt = False
         free = self._free()
         if free <= 0:
             return False
@@ -236,16 +242,24 @@ class WorkRunner:
             self._start(row, records[row.position])
         return len(rows) == free
 
+    async def _give_back_unheard(self, statements: Statements) -> None:
+        """Give back what a claim took whose commit succeeded unheard, because the connection broke: nobody runs it."""
+        for row in await statements.running(self.name):
+            if row.owner == self._worker and row not in self._rows and row != self._suspects.claiming:
+                await statements.give_back(row, counted=False)
+
     def _start(self, row: Ready, record: Record) -> asyncio.Task[None]:
         executor = self._subscription.executor
         work = Work(row, record.envelope, self._store, self._world, settle, self._begin, executor)
         task = asyncio.get_running_loop().create_task(self._deliver(row, record, work))
         self._running[task] = work
-        task.add_done_callback(self._ended)
+        self._rows.append(row)
+        task.add_done_callback(lambda done: self._ended(done, row))
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None], row: Ready) -> None:
         del self._running[task]
+        self._rows.remove(row)
         self._wake.set()
         if not task.cancelled() and task.exception() is not None:
             log.error("%s: settling failed", self.name, exc_info=task.exception())

@@ -54,6 +54,8 @@ class Suspects:
         self._start = start
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self.claiming: Ready | None = None
+        """The claim under way, or whose commit was cut off and may have succeeded unheard."""
 
     def stop(self) -> None:
         """Run no more of them."""
@@ -91,14 +93,24 @@ class Suspects:
     async def _run_first(self) -> float | None:
         """Run the first suspect, or leave it for later; return the seconds to the next look, None if there is none."""
         reading = self._store.reading
-        row = next((row for row in await reading.running(self._name) if row.owner == DIED), None)
+        running = [row for row in await reading.running(self._name) if row.owner == DIED or row == self.claiming]
+        row = self.claiming if self.claiming in running else next(iter(running), None)
         if row is None:
             return None
         retries = await reading.letters([RETRY], None, 0, RETRIES_LOOKED_AT)
         if not self._may_run() or any(letter.reason == STARTED for letter in retries):
             return PAUSE_SECONDS
         records = await reading.records([row.position])
-        claimed = replace(row, owner=self._worker, attempt=row.attempt + 1)
+        claimed = row if row == self.claiming else await self._claim(row)
+        self.claiming = None
+        if claimed is not None:
+            reach("ready.claimed")
+            await asyncio.wait([self._start(claimed, records[row.position])])
+        return 0.0
+
+    async def _claim(self, row: Ready) -> Ready | None:
+        """Claim a suspect; return it as claimed, None if another process was faster."""
+        self.claiming = claimed = replace(row, owner=self._worker, attempt=row.attempt + 1)
 
         async def unit(statements: Statements) -> bool:
             taken = await statements.unready(row)
@@ -106,7 +118,4 @@ class Suspects:
                 await statements.fill([claimed])
             return taken
 
-        if await self._store.run(unit):
-            reach("ready.claimed")
-            await asyncio.wait([self._start(claimed, records[row.position])])
-        return 0.0
+        return claimed if await self._store.run(unit) else None

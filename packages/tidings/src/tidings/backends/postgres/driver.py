@@ -23,6 +23,7 @@ _BUSY = {"40001", "40P01", "55P03"}
 _FULL = {"53100", "53200"}
 _CANCELED = "57014"
 _GONE_CLASSES = ("08", "57", "53", "58", "XX")
+_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, asyncio.IncompleteReadError)
 
 
 def translated(error: BaseException) -> TidingsError | None:
@@ -31,11 +32,7 @@ def translated(error: BaseException) -> TidingsError | None:
         return StoreBusyError(f"A table was changed meanwhile ({error}). It is tried again.")
     if isinstance(error, asyncpg.PostgresError):
         return of_the_server(error)
-    if isinstance(error, asyncpg.InterfaceError | OSError | asyncio.IncompleteReadError):
-        return StoreUnavailableError(
-            f"The database cannot be reached ({error}): check that it runs. It is tried again."
-        )
-    if isinstance(error, asyncpg.InternalClientError):
+    if isinstance(error, _LOST):
         return StoreUnavailableError(f"The connection to the database broke ({error}). It is tried again.")
     return None
 
@@ -66,6 +63,28 @@ async def our_errors() -> AsyncIterator[None]:
         if ours is None:
             raise
         raise ours from error
+
+
+@asynccontextmanager
+async def connecting() -> AsyncIterator[None]:
+    """Turn asyncpg's errors into StoreUnavailableError: whatever the reason, a server that lets nobody in is away."""
+    try:
+        yield
+    except (asyncpg.PostgresError, *_LOST) as error:
+        raise StoreUnavailableError(
+            f"No connection to the database ({error}): check that it runs, and the URL of the store."
+        ) from error
+
+
+@asynccontextmanager
+async def borrowed(pool: "asyncpg.Pool[Any]") -> "AsyncIterator[asyncpg.Connection[Any]]":
+    """Borrow a connection of the pool; raises StoreUnavailableError."""
+    async with connecting():
+        connection = await pool.acquire()
+    try:
+        yield connection  # type: ignore[misc]
+    finally:
+        await pool.release(connection)
 
 
 class Session(Protocol):
@@ -139,8 +158,8 @@ class BorrowingSession:
 
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[HeldSession]:
-        async with our_errors(), self._pool.acquire() as connection:
-            yield HeldSession(connection)  # type: ignore[arg-type]
+        async with our_errors(), borrowed(self._pool) as connection:
+            yield HeldSession(connection)
 
     async def rows(self, sql: str, *args: Any) -> Rows:
         """Execute one statement; return its rows."""

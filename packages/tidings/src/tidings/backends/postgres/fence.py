@@ -35,8 +35,11 @@ SELECT l.pid, l.virtualtransaction, a.application_name, a.state,
 """
 """The transaction that has held the fence longest; a prepared one has no pid."""
 
-FIRST_WAIT, LONGEST_WAIT = 0.001, 0.05
-"""Seconds between looks while writers hold the fence."""
+RECOVERED = "-1/"
+"""How the virtual transaction of a prepared one begins after a restart of the server; until then it keeps its name."""
+
+LOOK_SECONDS, PATIENCE_SECONDS = 0.001, 1.0
+"""Whoever asks for the head looks so often, and so long, whether everything is decided."""
 
 
 class _Pending(Struct):
@@ -53,10 +56,6 @@ class Fence:
         self._turn = asyncio.Lock()
         self.safe = 0
 
-    def forget(self) -> None:
-        """Forget what is pending: after a reconnect a prepared transaction goes by another name."""
-        self._pending = None
-
     async def look(self) -> int:
         """Look once; return the position up to which everything is decided."""
         async with self._turn:
@@ -69,13 +68,28 @@ class Fence:
             if high <= self.safe:
                 return self.safe
             self._pending = _Pending(high, await self._writers())
-        elif self._pending.writers & await self._writers():
+        elif await self._still_open(self._pending.writers):
             return self.safe
         else:
             self._pending.writers = frozenset()
         if not self._pending.writers:
             self.safe, self._pending = self._pending.high, None
         return self.safe
+
+    async def _still_open(self, writers: frozenset[str]) -> bool:
+        # A prepared transaction goes by another name after a restart; it is older than anything drawn since.
+        return any(one in writers or one.startswith(RECOVERED) for one in await self._writers())
+
+    async def head(self) -> int:
+        """Return the newest position, decided; but if a writer leaves it open for long, as it was drawn."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE_SECONDS
+        high = int((await self._session.rows(_HIGH))[0][0])
+        while (safe := await self.look()) < high:
+            if loop.time() > until:
+                return high
+            await asyncio.sleep(LOOK_SECONDS)
+        return safe
 
     async def _writers(self) -> frozenset[str]:
         return frozenset((await self._session.rows(_WRITERS))[0][0])

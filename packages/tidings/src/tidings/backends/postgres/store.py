@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from tidings.backends.hosts import pid_exists, this_host
 from tidings.backends.postgres import migrations
-from tidings.backends.postgres.driver import BorrowingSession, HeldSession, Session, our_errors
+from tidings.backends.postgres.driver import BorrowingSession, HeldSession, Session, borrowed, connecting, our_errors
 from tidings.backends.postgres.fence import HOLDER, Fence
 from tidings.backends.postgres.grouping import Groups
 from tidings.backends.postgres.notices import Notices
@@ -18,6 +17,7 @@ from tidings.backends.postgres.statements import PostgresStatements
 from tidings.backends.postgres.statements.log import APPEND_ONE
 from tidings.errors import StoreUnavailableError, TransactionError, TransactionHeldTooLongError
 from tidings.events import FOREVER, Envelope
+from tidings.hosts import pid_exists, this_host
 from tidings.points import reach
 from tidings.store import Statements, WorkerRow
 from tidings.world import World
@@ -69,7 +69,7 @@ class PostgresStore:
 
     async def open(self, *, migrate: bool, read_only: bool = False) -> None:
         """Connect; raises StoreUnavailableError, StoreVersionError."""
-        async with our_errors():
+        async with connecting():
             self.pooled = await self._is_pooled()
             self._pool = await asyncpg.create_pool(
                 self._url,
@@ -90,7 +90,7 @@ class PostgresStore:
     async def _listen(self) -> None:
         self._notices = Notices(self._session, self._connect, self._world.fresh_id(), self._heard)
         try:
-            async with our_errors():
+            async with connecting():
                 await self._notices.start()
         except BaseException:
             await self.close()
@@ -126,8 +126,8 @@ class PostgresStore:
         return connection
 
     async def _migrate(self) -> None:
-        async with our_errors(), self._open_pool.acquire() as connection, connection.transaction():
-            await migrations.apply(HeldSession(connection), self.lanes)  # type: ignore[arg-type]
+        async with our_errors(), borrowed(self._open_pool) as connection, connection.transaction():
+            await migrations.apply(HeldSession(connection), self.lanes)
 
     @property
     def _open_pool(self) -> "asyncpg.Pool[Any]":
@@ -151,7 +151,7 @@ class PostgresStore:
 
     async def script(self, sql: str) -> None:
         """Run the script of the service's own tables, in a transaction, one process at a time."""
-        async with our_errors(), self._open_pool.acquire() as connection, connection.transaction():
+        async with our_errors(), borrowed(self._open_pool) as connection, connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", migrations.LOCK)
             await connection.execute(sql)
 
@@ -167,8 +167,8 @@ class PostgresStore:
 
     async def _insert(self, envelopes: Sequence[Envelope]) -> None:
         # A single statement is a transaction: one round trip.
-        async with our_errors(), self._open_pool.acquire() as connection:
-            statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence)  # type: ignore[arg-type]
+        async with our_errors(), borrowed(self._open_pool) as connection:
+            statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence)
             reach("publish.before_commit")
             await statements.append(envelopes)
         reach("publish.after_commit")
@@ -188,8 +188,8 @@ class PostgresStore:
         """
         self._refuse_inside()
         task = asyncio.current_task()
-        async with our_errors(), self._open_pool.acquire() as connection:
-            statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence, locking=True)  # type: ignore[arg-type]
+        async with our_errors(), borrowed(self._open_pool) as connection:
+            statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence, locking=True)
             limit = asyncio.timeout(self.hold_limit)
             self._holders.add(task)
             try:
@@ -217,10 +217,10 @@ class PostgresStore:
         """Statements over one committed state."""
         async with (
             our_errors(),
-            self._open_pool.acquire() as connection,
+            borrowed(self._open_pool) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            yield PostgresStatements(HeldSession(connection), self.lanes, self._fence)  # type: ignore[arg-type]
+            yield PostgresStatements(HeldSession(connection), self.lanes, self._fence)
 
     def statements_on(self, session: Session) -> PostgresStatements:
         """Statements within a transaction of the user's; once it has committed, `notify` of what they touched."""
@@ -245,8 +245,6 @@ class PostgresStore:
             self._notices.send(topics)
 
     def _heard(self, topics: set[str] | None) -> None:
-        if topics is None:
-            self._fence.forget()
         self._wake(set(self._listeners) if topics is None else topics)
 
     def _wake(self, topics: Iterable[str]) -> None:

@@ -1,9 +1,6 @@
 """The store on one SQLite file: connections, migrations, wake-ups, and who is alive."""
 
-import os
 import shutil
-import socket
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -20,6 +17,7 @@ from tidings.backends.sqlite.statements.log import APPEND_ONE
 from tidings.backends.sqlite.writer import Writer
 from tidings.errors import ServiceError, StoreBusyError, StoreUnavailableError
 from tidings.events import Envelope
+from tidings.hosts import pid_exists, this_host
 from tidings.store import Statements, WorkerRow
 from tidings.world import World
 
@@ -70,8 +68,8 @@ class SqliteStore:
         self.several_processes = path != ":memory:" and shareable(version)
         self.synchronous = "FULL"
         self.inline_commits = path == ":memory:"
-        self.alive_pid: Callable[[int], bool] = _pid_exists
-        self.host = _host()
+        self.alive_pid: Callable[[int], bool] = pid_exists
+        self.host = this_host()
         self._connect = connect
         self._random = random
         self._folder: str | None = None
@@ -273,27 +271,6 @@ class SqliteStore:
             "synchronous": self.synchronous,
             "several processes": self.several_processes,
         }
-
-
-def _host() -> str:
-    """Name the space in which a process id means one process: the host, and on Linux its pid namespace."""
-    try:
-        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return f"{socket.gethostname()}/{sys.platform}"
-
-
-def _pid_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    try:  # a killed process that nobody has waited for yet still has its id
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return True
 
 
 __all__ = ["SqliteStore", "StoreBusyError", "open_store"]

@@ -16,9 +16,16 @@ def known() -> list[tuple[str, str]]:
     return [(name.removesuffix(".sql"), (folder / name).read_text("utf-8")) for name in names]
 
 
+# Not to_regclass: it may answer from a cache that does not know yet what another process has just made.
+_HAS_META = """
+SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+                WHERE relname = 'meta' AND nspname = 'tidings')
+"""
+
+
 async def applied(session: Session) -> list[str]:
     """Return the names of the migrations that a database has."""
-    if not (await session.rows("SELECT to_regclass('tidings.meta') IS NOT NULL"))[0][0]:
+    if not (await session.rows(_HAS_META))[0][0]:
         return []
     rows = await session.rows("SELECT name FROM tidings.meta WHERE name LIKE 'migration:%' ORDER BY name")
     return [row[0].removeprefix("migration:") for row in rows]

@@ -98,8 +98,8 @@ class LogStatements(Speaker):
         return [record(row) for row in await self._db.rows(sql, after, safe, limit)]
 
     async def head(self) -> int:
-        """Return the position up to which the log is decided, 0 if it is empty."""
-        return await self._fence.look()
+        """Return the position of the newest event, 0 if there is none."""
+        return await self._fence.head()
 
     async def position_at(self, time: int) -> int:
         """Return the position after which events are not older than a time (microseconds)."""
