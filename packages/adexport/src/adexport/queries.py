@@ -291,8 +291,8 @@ class Queries:
 
     async def may_differ(self, export_id: str) -> bool:
         """True when a retry of the failed files may end differently: not all of them are too heavy for their limit."""
-        sql = "SELECT 1 FROM adexport_cell WHERE export_id = $1 AND state = 'dead' AND cause IS NOT 'cannot_fit' LIMIT 1"
-        return await self._service.fetch_one(sql, export_id) is not None
+        other = "SELECT 1 FROM adexport_cell WHERE export_id = $1 AND state = 'dead' AND cause IS NOT 'cannot_fit'"
+        return await self._service.fetch_one(f"{other} LIMIT 1", export_id) is not None
 
     async def all_cells(self, export_id: str) -> list[Cell]:
         """Every file of an export, at most 20,000, for the archive and the manifest."""
