@@ -218,9 +218,6 @@ class Effects:
         lanes.confirm(steps, record.position)
         return await self._run_counted(rows, {record.position: record}, lanes)
 
-    async def _run_counted(self, rows: Sequence[Held], records: dict[int, Record], lanes: Lanes) -> Taken:
-        """Run the handler of a row whose attempt is counted already."""
-        try:
     @contextmanager
     def _noting_cuts(self, *counted: tuple[int, int]) -> Iterator[None]:
         """Note which attempts were counted and then cut off because the store failed: their process did not die."""
@@ -231,6 +228,9 @@ class Effects:
                 self._cut_off.update(counted)
             raise
 
+    async def _run_counted(self, rows: Sequence[Held], records: dict[int, Record], lanes: Lanes) -> Taken:
+        """Run the handler of a row whose attempt is counted already."""
+        try:
             with self._noting_cuts(*((row.position, row.attempts) for row in rows)):
                 return await self._retake(rows, records, lanes, counted=True, outage=None)
         except _UndoneError as undone:
