@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -72,7 +73,8 @@ def build(settings: Settings, *, store: str | None = None, new_id: Callable[[], 
     pool = _pool(settings, settings.render_processes, settings.render_seconds)
     preview_pool = _pool(settings, 1, _PREVIEW_SECONDS)
     catalogue = Catalogue(service, files, load_samples(), load_networks(settings.networks))
-    exporting = Exporting(service, files, catalogue, processes=settings.render_processes)
+    at_once = min(settings.render_processes, os.cpu_count() or 1)  # more processes than cores are no faster
+    exporting = Exporting(service, files, catalogue, processes=at_once)
     subscribe_planning(service)
     # One batch more than processes: while its files are stored, the process has the next one.
     subscribe_rendering(service, BatchRendering(service, files, pool), concurrency=settings.render_processes + 1)

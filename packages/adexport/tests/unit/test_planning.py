@@ -99,7 +99,7 @@ def test_batches_hold_every_cell_once_within_the_budget():
 def test_small_work_is_put_together():
     made = planned(rows=[{"name": str(n)} for n in range(40)], targets=[BOX], formats=["jpeg"])
     assert len(made.batches) == 1
-    assert len(batch(made.cells, milliseconds=50)) == 4
+    assert len(batch(made.cells, milliseconds=100)) == 4
 
 
 def test_a_part_of_a_plan_can_be_batched_again():
