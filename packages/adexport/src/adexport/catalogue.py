@@ -235,10 +235,10 @@ def read_design(document: object) -> StoredDesign:
 
     The answer of `GET /v1/designs/{name}`, which holds the document beside a summary, is taken as well.
     """
+    if isinstance(document, dict) and "design" in document and "document" in document:
+        document = document["document"]
     if not isinstance(document, dict):
         raise DesignError("$", "a design document is a JSON object")
-    if "design" in document and isinstance(document.get("document"), dict):
-        document = document["document"]
     try:
         design = parse_design(document)
     except AdExportError:
