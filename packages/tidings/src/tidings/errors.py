@@ -26,6 +26,7 @@ TidingsError
 │   └── TransactionHeldTooLongError  (retryable) open for too long, rolled back
 ├── LeaseLostError                (retryable) another worker has taken over: nothing was written
 ├── OperationError                an operator asked for what cannot be done
+├── DeliveryFailedError           (retryable) a handler raised what is no Exception
 ├── DeliveryTimeoutError          (retryable) a handler went over its time limit
 ├── TransportError                (retryable) a broker could not be reached, or refused
 └── HarnessTimeoutError           (tests) what a publish caused did not end in time
@@ -169,6 +170,12 @@ class LeaseLostError(TidingsError):
 
 class OperationError(TidingsError):
     """An operator asked for what cannot be done: a name that is not there, a state that does not fit."""
+
+
+class DeliveryFailedError(TidingsError):
+    """A handler raised something that is no Exception, such as a CancelledError of a task of its own."""
+
+    retryable = True
 
 
 class DeliveryTimeoutError(TidingsError):

@@ -26,6 +26,11 @@ POINTS = (
 )
 """Every point there is, in the order of an event's life. The kill tests must reach each."""
 
+
+class ProcessEnd(BaseException):
+    """What a test raises at a point in place of a SIGKILL: nothing may catch it and go on."""
+
+
 _visit: Callable[[str], None] | None = None
 
 

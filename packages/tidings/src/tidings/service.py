@@ -18,7 +18,7 @@ from tidings.columns import envelope_row, lane_hash
 from tidings.consuming.executor import Executor
 from tidings.consuming.retry import RetryPolicy
 from tidings.consuming.subscription import Start, Subscription, check_options, shape_of
-from tidings.consuming.worker import CONSUMERS, RELAYS, Worker
+from tidings.consuming.worker import CONSUMERS, RELAYS, Worker, handles
 from tidings.errors import ServiceError
 from tidings.events import Envelope, Event, Registry, UpcastFunction, event_type, uuid7
 from tidings.publishing.outbox import Outbox, due_at, in_paramstyle
@@ -198,6 +198,8 @@ class Service:
 
         At the end: stops receiving, lets handlers finish within the grace time, releases leases, closes the store.
         """
+        if self.worker is not None:
+            raise ServiceError(f"The service {self.name} runs already: enter it once, and share it.")
         self.resolve()
         await self.store.open(migrate=self._migrate)
         try:
@@ -227,7 +229,12 @@ class Service:
 
     def _make_worker(self, consumers: bool, relay: bool) -> Worker:
         now = self.world.now()
-        roles = (CONSUMERS,) * consumers + (RELAYS,) * (relay and self.transport is not None)
+        roles: list[str] = []
+        if consumers:
+            # By name too: of two releases side by side, each takes lanes of the subscriptions that it declares.
+            roles += [CONSUMERS, *(handles(subscription.name) for subscription in self.subscriptions)]
+        if relay and self.transport is not None:
+            roles.append(RELAYS)
         row = WorkerRow(
             id=f"{self.name}/{self.world.fresh_id()}",
             service=self.name,
@@ -235,7 +242,7 @@ class Service:
             pid=self.process_id(),
             started=now,
             expires=now,
-            roles=roles,
+            roles=tuple(roles),
         )
         return Worker(
             row,
@@ -314,7 +321,10 @@ class Service:
             outbox = Outbox()
             cause = self._cause(correlation, traceparent)
             transaction = Transaction(statements, outbox, self._producer, self.world, cause)
-            yield transaction
+            try:
+                yield transaction
+            finally:
+                transaction.close()
             await transaction.keep()
             await outbox.flush(statements)
 

@@ -60,7 +60,8 @@ class SubscriptionRow(Struct, frozen=True):
 class WorkerRow(Struct, frozen=True):
     """A process at work: its heartbeat keeps every lease that hangs on it. Times in microseconds.
 
-    `roles`: "consumers", "relay", both, or none for a process that only publishes and reads.
+    `roles`: "consumers" (and "consumers:NAME" for each subscription), "relay", both, or none for a process that only
+    publishes and reads.
     """
 
     id: str

@@ -27,7 +27,7 @@ BATCH_SECONDS = 0.02
 """After so long a batch is closed, that others may have their turn."""
 
 
-_OF_THE_BATCH = (TransactionHeldTooLongError, ConstraintError, StatementError)
+_OF_THE_BATCH = (TransactionHeldTooLongError, ConstraintError, StatementError, UnicodeError, OverflowError)
 """What a transaction as a whole may fail with through the fault of one of its events."""
 
 
@@ -151,7 +151,10 @@ class Effects:
             opened=batch.opened,
         )
         try:
-            await self._pipeline.run(envelope, transaction)
+            try:
+                await self._pipeline.run(envelope, transaction)
+            finally:
+                transaction.close()
         except Exception as error:
             self._check_store(error)
             row = self._exceptions.failed(record, attempt - batch.uncounted, error, failures)

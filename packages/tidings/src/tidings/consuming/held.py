@@ -13,6 +13,9 @@ from tidings.world import World, microseconds
 STARTED = "started"
 """Reason of a retry whose attempt was counted before it ran. Still there later: its process died."""
 
+DIED_IN_IT = "ProcessDied"
+"""Error of an attempt whose process died."""
+
 LONGEST_TRACEBACK = 16_000
 """Characters of a traceback that are kept: its end, where the cause stands."""
 
@@ -70,10 +73,15 @@ class Exceptions:
 def failure(attempt: int, now: int, error: BaseException | None) -> Failure:
     """Return the record of one failed attempt."""
     if error is None:
-        return Failure(attempt, now, "ProcessDied", f"The process died during attempt {attempt}.", "")
+        return Failure(attempt, now, DIED_IN_IT, f"The process died during attempt {attempt}.", "")
     text = "".join(traceback.format_exception(error))
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    return Failure(attempt, now, name, _message(error), text[-LONGEST_TRACEBACK:])
+    return Failure(attempt, now, name, _encodable(_message(error)), _encodable(text[-LONGEST_TRACEBACK:]))
+
+
+def _encodable(text: str) -> str:
+    """Return text that JSON can carry: file names may hold bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _message(error: BaseException) -> str:

@@ -9,13 +9,17 @@ from typing import Any
 from tidings.consuming.executor import Executor, Opened
 from tidings.consuming.subscription import TRANSACTION, Subscription, second_hint
 from tidings.consuming.work import SyncWork, Work
-from tidings.errors import DeliveryTimeoutError
+from tidings.errors import DeliveryFailedError, DeliveryTimeoutError
 from tidings.events import Envelope, Event, Registry, decode_event
+from tidings.points import ProcessEnd
 from tidings.publishing.producer import HANDLING
 from tidings.publishing.transaction import SyncTransaction, Transaction
 
 Hand = Transaction | Work
 """What a handler gets besides the event."""
+
+SPARE_THREADS = 8
+"""Threads of a subscription with a plain function, besides two for each handler that may run."""
 
 Call = Callable[[Event, Hand], Awaitable[None]]
 Step = Callable[[Subscription, Call], Call]
@@ -56,7 +60,26 @@ def tell_cause(_: Subscription, call: Call) -> Call:
     return telling
 
 
-STEPS: tuple[Step, ...] = (tell_cause, limit_time)
+def fail_plainly(subscription: Subscription, call: Call) -> Call:
+    """Step: make whatever a handler raises an Exception, unless this process or its turn is ending."""
+
+    async def plain(event: Event, hand: Hand) -> None:
+        try:
+            await call(event, hand)
+        except (Exception, KeyboardInterrupt, SystemExit, ProcessEnd):
+            raise
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            raise DeliveryFailedError(
+                f"{subscription.name} raised {type(error).__name__}, which is no Exception: catch it in the handler."
+            ) from error
+
+    return plain
+
+
+STEPS: tuple[Step, ...] = (tell_cause, limit_time, fail_plainly)
 """Outermost first. A new step is one function here."""
 
 
@@ -89,15 +112,25 @@ def _handler_call(subscription: Subscription) -> Call:
     if subscription.is_async:
         return handler if second else lambda event, _: handler(event)
 
-    threads = ThreadPoolExecutor(subscription.concurrency, thread_name_prefix=f"tidings-{subscription.name}")
+    # More threads than handlers: one that went over its time limit keeps its thread until it ends by itself.
+    threads = ThreadPoolExecutor(
+        2 * subscription.concurrency + SPARE_THREADS, thread_name_prefix=f"tidings-{subscription.name}"
+    )
 
     async def call_in_thread(event: Event, hand: Hand) -> None:
         loop = asyncio.get_running_loop()
         sync = SyncTransaction(hand, loop) if isinstance(hand, Transaction) else SyncWork(hand, loop)
         args = (event, sync) if second else (event,)
-        await loop.run_in_executor(threads, copy_context().run, handler, *args)
+        await loop.run_in_executor(threads, copy_context().run, _called, handler, *args)
 
     return call_in_thread
+
+
+def _called(handler: Callable[..., Any], *args: Any) -> None:
+    try:
+        handler(*args)
+    except StopIteration as error:  # no future can carry it
+        raise RuntimeError("The handler raised StopIteration.") from error
 
 
 def _executor_call(subscription: Subscription, executor: Executor) -> Call:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgspec.structs import replace
 
 from tidings.consuming.executor import Opened
-from tidings.consuming.held import Exceptions, records_of
+from tidings.consuming.held import DIED_IN_IT, Exceptions, records_of
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import PROBE, Outage
 from tidings.consuming.pipeline import Pipeline
@@ -287,7 +287,7 @@ class WorkRunner:
         return transaction, flush
 
     async def _deliver(self, row: Ready, record: Record, work: Work) -> None:
-        if row.attempt > self._subscription.retry.attempts:
+        if row.failures and row.failures[-1].error == DIED_IN_IT and row.attempt > self._subscription.retry.attempts:
             # Every attempt was counted, and its process died; the last death is noted already.
             await self._fail(replace(row, failures=row.failures[:-1]), record, row.attempt - 1, None)
             return

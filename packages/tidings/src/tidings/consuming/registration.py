@@ -1,6 +1,6 @@
 """The first thing a worker does: write its subscriptions to the store, miss none, and bring parked events back."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tidings.consuming.pipeline import Pipeline
 from tidings.consuming.subscription import RELAY, Subscription
 from tidings.errors import ParkedEventError, ServiceError, SubscriptionVanishedError, TidingsError
-from tidings.store import LANDING, PARKED, RETRY, Held, Record, Statements, SubscriptionRow
+from tidings.store import BEHIND, DISCARDED, LANDING, PARKED, RETRY, Held, Record, Statements, SubscriptionRow
 from tidings.world import World, microseconds
 
 PAGE = 200
@@ -33,8 +33,22 @@ async def register(statements: Statements, service: str, subscriptions: Sequence
             raise ServiceError(
                 f"Subscription {row.name} belongs to the service {row.service} on this store: give it another name."
             )
+        if row is not None and (row.kind, row.ordered) != (subscription.kind, subscription.ordered):
+            await _check_settled(statements, row, subscription)
         await statements.register(await _row(statements, service, subscription, row))
     _check_vanished(service, known.values(), {subscription.name for subscription in subscriptions})
+
+
+async def _check_settled(statements: Statements, row: SubscriptionRow, subscription: Subscription) -> None:
+    """Refuse another kind or order while exceptions or work of the old one are unsettled."""
+    counts = await statements.counts()
+    left = {state: n for (name, state), n in counts.items() if name == row.name and state != DISCARDED}
+    if left:
+        raise ServiceError(
+            f"Subscription {row.name} was {row.kind}{', ordered' * row.ordered} and is now {subscription.kind}"
+            f"{', ordered' * subscription.ordered}, but has unsettled events ({left}): let the old release finish, "
+            "or declare the new one under another name."
+        )
 
 
 def _check_vanished(service: str, known: Collection[SubscriptionRow], declared: Collection[str]) -> None:
@@ -63,24 +77,42 @@ async def _row(
     )
 
 
-async def unpark(statements: Statements, subscription: Subscription, pipeline: Pipeline, world: World) -> int:
-    """Bring back what was parked until a release knows it; return how many events.
+async def unpark(
+    statements: Statements, subscriptions: Sequence[Subscription], pipelines: Mapping[str, Pipeline], world: World
+) -> int:
+    """Bring back what was parked until a release knows it; return how many deliveries.
 
-    Events parked at landing go to a subscription only if its lanes will not read them anyway.
+    Events parked at landing go to every subscription that knows them and whose lanes will not read them anyway.
     """
-    progress = {step.lane: step.position for step in await statements.steps(subscription.name)}
     back = 0
-    for name in (subscription.name, LANDING):
-        for row, record in await _parked(statements, name):
-            if record.envelope.type not in subscription.types or not _readable(pipeline, record):
-                continue
-            if name == LANDING:
-                await statements.unhold(LANDING, row.position)
-                if record.position > progress[record.lane]:
-                    continue
-            await statements.hold([_due_now(row, subscription, record, world)])
-            back += 1
+    for subscription in subscriptions:
+        for row, record in await _parked(statements, subscription.name):
+            if _takes(subscription, pipelines, record):
+                await statements.hold([_row_of(row, subscription, record, world, RETRY)])
+                back += 1
+    for row, record in await _parked(statements, LANDING):
+        takers = [subscription for subscription in subscriptions if _takes(subscription, pipelines, record)]
+        if takers:
+            await statements.unhold(LANDING, row.position)
+        for subscription in takers:
+            back += await _bring_back(statements, row, subscription, record, world)
     return back
+
+
+async def _bring_back(
+    statements: Statements, row: Held, subscription: Subscription, record: Record, world: World
+) -> bool:
+    progress = {step.lane: step.position for step in await statements.steps(subscription.name)}
+    if record.position > progress[record.lane]:
+        return False  # its lane comes to it
+    key = record.envelope.key
+    closed = bool(key and subscription.ordered and await statements.closed_keys(subscription.name, [key]))
+    await statements.hold([_row_of(row, subscription, record, world, BEHIND if closed else RETRY)])
+    return True
+
+
+def _takes(subscription: Subscription, pipelines: Mapping[str, Pipeline], record: Record) -> bool:
+    return record.envelope.type in subscription.types and _readable(pipelines[subscription.name], record)
 
 
 async def _parked(statements: Statements, name: str) -> list[tuple[Held, Record]]:
@@ -103,12 +135,12 @@ def _readable(pipeline: Pipeline, record: Record) -> bool:
     return True
 
 
-def _due_now(row: Held, subscription: Subscription, record: Record, world: World) -> Held:
+def _row_of(row: Held, subscription: Subscription, record: Record, world: World, state: str) -> Held:
     return replace(
         row,
         subscription=subscription.name,
-        state=RETRY,
-        due=world.now(),
+        state=state,
+        due=world.now() if state == RETRY else None,
         attempts=0,
         key=record.envelope.key,
         blocks=subscription.ordered and record.envelope.key is not None,

@@ -70,7 +70,10 @@ class Work:
             transaction, flush = self._begin(statements, self.envelope, self._ids, self.attempt, joined)
             if joined is not None:
                 joined.join(transaction)
-            yield transaction
+            try:
+                yield transaction
+            finally:
+                transaction.close()
             await self._end(transaction, statements, flush)
         self.finished = True
 

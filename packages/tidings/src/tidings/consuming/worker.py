@@ -17,7 +17,7 @@ from tidings.consuming.relaying import Relaying
 from tidings.consuming.runner import LaneRunner, Use
 from tidings.consuming.scheduled import Timers
 from tidings.consuming.subscription import RELAY, WORK, Subscription
-from tidings.errors import StoreError
+from tidings.errors import StoreError, TidingsError
 from tidings.events import Registry
 from tidings.publishing.producer import Producer
 from tidings.publishing.relay import Relay
@@ -36,6 +36,11 @@ FIRST_LOOK, LONGEST_LOOK = 0.005, 0.1
 
 CONSUMERS, RELAYS = "consumers", "relay"
 """Roles of a worker: it handles subscriptions, it carries the log to the transport."""
+
+
+def handles(subscription: str) -> str:
+    """Return the role of a worker that handles a subscription."""
+    return f"{CONSUMERS}:{subscription}"
 
 
 class Worker:
@@ -98,8 +103,7 @@ class Worker:
         if self._transport is not None:
             head = await statements.head()
             await statements.register(SubscriptionRow(self._relay_name, self._row.service, RELAY, True, (), head))
-        for subscription in self._subscriptions:
-            await unpark(statements, subscription, self._pipelines[subscription.name], self._world)
+        await unpark(statements, self._subscriptions, self._pipelines, self._world)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
@@ -148,7 +152,7 @@ class Worker:
         use: Use,
         outage: Outage,
         *,
-        role: str = CONSUMERS,
+        role: str | None = None,
         work: WorkRunner | None = None,
     ) -> None:
         runner = LaneRunner(
@@ -159,7 +163,7 @@ class Worker:
             self.id,
             use,
             outage,
-            lambda: self.heartbeat.alive_as(role),
+            lambda: self.heartbeat.alive_as(role or handles(name)),
             work.pause if work is not None else lambda paused: None,
         )
         self.lanes.append(runner)
@@ -213,8 +217,7 @@ class Worker:
                 log.warning("The sweep of parked events failed and is tried again: %s", error)
 
     async def _unpark_all(self, statements: Statements) -> None:
-        for subscription in self._subscriptions:
-            await unpark(statements, subscription, self._pipelines[subscription.name], self._world)
+        await unpark(statements, self._subscriptions, self._pipelines, self._world)
 
     async def stop(self, grace_seconds: float) -> None:
         """Receive nothing more, let handlers finish within the grace time, release every lease."""
@@ -234,11 +237,17 @@ class Worker:
                 await work.abandon()
             await self._cancel(late, max(0.5, until - loop.time()))
             for lane in self.lanes:
-                await lane.lanes.release()
+                await self._release(lane)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.heartbeat.retire()
+
+    async def _release(self, lane: LaneRunner) -> None:
+        try:
+            await lane.lanes.release()
+        except TidingsError as error:  # its own release was cut off, and may have been written
+            log.warning("The lanes of %s could not be released; they are taken over soon: %s", lane.name, error)
 
     async def _end_landing(self) -> None:
         if self._landing is not None and self._landing_task is not None:

@@ -89,7 +89,9 @@ def _by_state(counts: Mapping[tuple[str, str], int], name: str) -> dict[str, int
 
 
 def _worker(row: WorkerRow, alive: bool) -> WorkerStatus:
-    return WorkerStatus(row.id, row.service, row.host, row.pid, row.started, row.roles, alive)
+    return WorkerStatus(
+        row.id, row.service, row.host, row.pid, row.started, tuple(role for role in row.roles if ":" not in role), alive
+    )
 
 
 async def _subscription(

@@ -16,6 +16,17 @@ def due_at(world: World, delay: timedelta | None, at: datetime | None) -> int | 
     """
     if delay is not None and at is not None:
         raise ServiceError("publish() got both delay and at: give one of them.")
+    due = _due(world, delay, at)
+    if due is not None and due > LATEST:
+        raise ServiceError("publish() is due after the year 9999: pass an earlier time.")
+    return due
+
+
+LATEST = 253_402_300_799_000_000
+"""The end of the year 9999 in microseconds since 1970 UTC."""
+
+
+def _due(world: World, delay: timedelta | None, at: datetime | None) -> int | None:
     if at is not None:
         if at.utcoffset() is None:
             raise ServiceError(

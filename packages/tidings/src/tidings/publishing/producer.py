@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from tidings.errors import EventEncodeError
 from tidings.events import MAX_BYTES, Envelope, Event, Registry, derive_id, encode_event, key_of, share_of
+from tidings.events.envelope import MAX_LENGTHS
 from tidings.world import World
 
 HANDLING: ContextVar[Envelope | None] = ContextVar("tidings_handling", default=None)
@@ -51,6 +52,8 @@ class Producer:
                 f"{declared.name} is {len(data)} bytes, more than {MAX_BYTES}: store the large part elsewhere and let "
                 "the event carry its address."
             )
+        if event_id is not None:
+            check_id(event_id)
         now = self._world.clock()
         event_id = event_id or self._world.ids(now, self._world.random)
         return Envelope(
@@ -89,3 +92,11 @@ class StableIds:
     def idempotency_key(self) -> str:
         """Return the key for effects outside the transaction."""
         return derive_id(self._incoming.source, self._incoming.id, self._subscription, -1)
+
+
+def check_id(event_id: str) -> None:
+    """Raise EventEncodeError for an id that an envelope may not carry."""
+    if not 0 < len(event_id) <= MAX_LENGTHS["id"] or not event_id.isprintable():
+        raise EventEncodeError(
+            f"The id {event_id!r:.60} cannot be published: use 1 to {MAX_LENGTHS['id']} printable characters."
+        )

@@ -189,6 +189,10 @@ class Transaction(Queries):
 
     # What runs the handler ends its part of the transaction: keeps it, or undoes it alone.
 
+    def close(self) -> None:
+        """End it whatever happened: nothing may be said through it any more. For the library's own use."""
+        self._open = False
+
     async def keep(self) -> None:
         """End this part of a shared transaction and keep it. For the library's own use."""
         self._open = False

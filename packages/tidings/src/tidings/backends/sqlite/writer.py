@@ -11,7 +11,13 @@ from msgspec import Struct
 from tidings.backends.sqlite.commits import Commits
 from tidings.backends.sqlite.driver import Connection
 from tidings.backends.sqlite.statements import SqliteStatements
-from tidings.errors import StoreBusyError, StoreError, TransactionError, TransactionHeldTooLongError
+from tidings.errors import (
+    StoreBusyError,
+    StoreError,
+    StoreUnavailableError,
+    TransactionError,
+    TransactionHeldTooLongError,
+)
 from tidings.events import Envelope
 from tidings.points import reach
 from tidings.store import Statements
@@ -50,6 +56,7 @@ class Writer:
         self._committed = committed
         self._turn = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
+        self._closed = False
         self._waiting: list[_Waiting] = []
         self._groups: asyncio.Task[None] | None = None
 
@@ -105,6 +112,8 @@ class Writer:
             await self._commit()
 
     def _refuse_inside(self) -> None:
+        if self._closed:
+            raise StoreUnavailableError("The store is closed: publish and write only while the service runs.")
         if self._holder is not None and self._holder is asyncio.current_task():
             raise TransactionError(
                 "A transaction is open here, and another would wait for its end: publish and write through the open "
@@ -208,6 +217,8 @@ class Writer:
         """Wait until what was enqueued is committed."""
         while self._groups is not None:
             await asyncio.wait([self._groups])
+        async with self._turn:  # an open block ends first; what comes later is refused
+            self._closed = True
 
 
 def _resolve(done: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:

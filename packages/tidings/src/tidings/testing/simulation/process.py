@@ -10,6 +10,7 @@ from typing import Any
 from tidings.backends.sqlite.commits import InlineCommits
 from tidings.backends.sqlite.driver import Connection
 from tidings.backends.sqlite.store import SqliteStore
+from tidings.points import ProcessEnd
 from tidings.service import Service
 from tidings.testing.simulation.loop import GROUP, SimulatedLoop
 
@@ -17,7 +18,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """Virtual second 0."""
 
 
-class Crash(BaseException):
+class Crash(ProcessEnd):
     """The process was killed here. No code of the product may run on."""
 
 

@@ -24,7 +24,9 @@ APPEND_ONE = (
 
 _RECORD = f"SELECT position, lane, {ENVELOPE_COLUMNS} FROM tidings.log"
 _ADMIT = (
-    "INSERT INTO tidings.admitted (time, source, id) SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) "
+    "INSERT INTO tidings.admitted (time, source, id) SELECT * FROM "
+    "unnest($1::bigint[], $2::text[], $3::text[]) AS come(time, source, id) WHERE NOT EXISTS "
+    "(SELECT FROM tidings.log l WHERE l.id = come.id AND l.source = come.source) "
     "ON CONFLICT DO NOTHING RETURNING source, id"
 )
 

@@ -34,6 +34,8 @@ class ScheduledStatements(Speaker):
             now,
             limit,
         )
+        if rows:
+            self.touched.add(SCHEDULED_CHANGED)
         return [_scheduled(row) for row in sorted(rows, key=lambda row: (row[0], row[2]))]
 
     async def next_scheduled(self) -> int | None:

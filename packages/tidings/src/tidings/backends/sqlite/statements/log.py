@@ -17,7 +17,11 @@ APPEND_ONE = (
 """One event, its lane reckoned by the database: for drivers that know nothing of the store."""
 
 _RECORD = f"SELECT position, lane, {ENVELOPE_COLUMNS} FROM tidings_log"
-_ADMIT = "INSERT INTO tidings_admitted (time, source, id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"
+# What is in the log already, under whatever time, has come before too: one id never means two facts.
+_ADMIT = (
+    "INSERT INTO tidings_admitted (time, source, id) SELECT ?1, ?2, ?3 "
+    "WHERE NOT EXISTS (SELECT 1 FROM tidings_log WHERE id = ?3 AND source = ?2) ON CONFLICT DO NOTHING"
+)
 
 WINDOW = 5000
 """Positions that one read looks at, at most: about 1 ms when nothing of them matches."""

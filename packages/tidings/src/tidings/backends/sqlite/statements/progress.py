@@ -93,14 +93,17 @@ class ProgressStatements(Speaker):
             return
         self._db.run(
             f"INSERT INTO tidings_worker ({_WORKER}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            (row.id, row.service, row.host, row.pid, row.started, row.expires, " ".join(row.roles)),
+            (row.id, row.service, row.host, row.pid, row.started, row.expires, "\n".join(row.roles)),
         )
         self.touched.add(SUBSCRIPTION_CHANGED)
 
     async def workers(self) -> list[WorkerRow]:
         """Return every worker that has not retired, the dead included."""
         rows = self._db.rows(f"SELECT {_WORKER} FROM tidings_worker ORDER BY id")
-        return [WorkerRow(row[0], row[1], row[2], row[3], row[4], row[5], tuple(row[6].split())) for row in rows]
+        return [
+            WorkerRow(row[0], row[1], row[2], row[3], row[4], row[5], tuple(row[6].split("\n")) if row[6] else ())
+            for row in rows
+        ]
 
     async def retire(self, worker: str) -> None:
         """Remove a worker."""

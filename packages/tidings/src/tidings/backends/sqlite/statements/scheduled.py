@@ -29,6 +29,8 @@ class ScheduledStatements(Speaker):
             "SELECT due, envelope, id FROM tidings_scheduled WHERE due <= ?1 ORDER BY due, id LIMIT ?2", (now, limit)
         )
         self._db.many("DELETE FROM tidings_scheduled WHERE id = ?1", [(row[2],) for row in rows])
+        if rows:
+            self.touched.add(SCHEDULED_CHANGED)
         return [_scheduled(row) for row in rows]
 
     async def next_scheduled(self) -> int | None:
