@@ -51,21 +51,21 @@ class _Filling:
 
 
 def check_rows(design: Design, targets: Iterable[Target], rows: Sequence[Mapping[str, str]]) -> list[Problem]:
-    """One problem for each text or colour that the renderer would refuse, with the rows (from 1) where it would.
+    """One problem for each different text or colour that the renderer would refuse, with its rows (from 1).
 
     A column that is missing altogether is left to `adexport.feeds.check_fields`.
     """
     sizes = dict.fromkeys((target.width, target.height) for target in targets)
     found = {filling.key: filling for size in sizes for filling in _fillings(design, *size)}
-    problems = []
+    refused: dict[tuple[str, bool], tuple[_Filling, dict[int, str]]] = {}
     for filling in found.values():
         fields = filling.template.fields()
         if not fields or not all(name in row for row in rows[:1] for name in fields):
             continue
-        refused = {number: reason for number, row in enumerate(rows, 1) if (reason := filling.reason(row))}
-        if refused:
-            problems.append(_problem(filling, refused))
-    return problems
+        reasons = {number: reason for number, row in enumerate(rows, 1) if (reason := filling.reason(row))}
+        if reasons:  # the same text or colour in many layers is one problem, told of the first
+            refused.setdefault((filling.template.source, filling.is_colour), (filling, {}))[1].update(reasons)
+    return [_problem(filling, reasons) for filling, reasons in refused.values()]
 
 
 def _fillings(design: Design, width: int, height: int) -> Iterator[_Filling]:
@@ -93,7 +93,7 @@ def _shown(layers: Iterable[AnyLayer], outer: tuple[str, ...]) -> Iterator[tuple
 
 
 def _problem(filling: _Filling, refused: dict[int, str]) -> Problem:
-    rows = list(refused)
+    rows = sorted(refused)
     return Problem(
         code="value_refused",
         message=f"Layer {filling.layer!r} cannot be drawn for {name_rows(rows)}: {refused[rows[0]]}.",

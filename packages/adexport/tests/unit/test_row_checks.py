@@ -70,3 +70,9 @@ def test_many_rows_are_counted_and_a_missing_column_is_left_to_its_own_check():
     (problem,) = check_rows(design(), TARGETS, [GOOD | {"price": "soon"}] * 50)
     assert (len(problem.rows), "and 30 more" in problem.message) == (20, True)
     assert check_rows(design(), TARGETS, [{"accent": "#fff"}]) == []
+
+
+def test_one_colour_in_many_layers_is_one_problem():
+    again = [{**LAYERS[0], "id": f"again-{number}"} for number in range(3)]
+    (problem,) = check_rows(design(layers=again), TARGETS, [GOOD | {"accent": "reddish"}])
+    assert (problem.column, problem.rows) == ("accent", (1,))
