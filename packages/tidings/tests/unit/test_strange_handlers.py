@@ -47,7 +47,7 @@ async def cancelled() -> None:
     await task
 
 
-async def base() -> None:
+async def generator_exit() -> None:
     raise GeneratorExit
 
 
@@ -55,7 +55,7 @@ async def undecodable() -> None:
     raise ValueError("caf\udce9.txt")
 
 
-@pytest.mark.parametrize("strange", [cancelled, base, undecodable])
+@pytest.mark.parametrize("strange", [cancelled, generator_exit, undecodable])
 @pytest.mark.parametrize("shape", ["transaction", "work"])
 async def test_what_a_handler_raises_is_a_dead_letter_and_others_flow(strange: Any, shape: str) -> None:
     made = service()

@@ -45,7 +45,7 @@ class Lanes:
     @property
     def calm_everywhere(self) -> bool:
         """True if no lane runs its events one by one."""
-        return not any(lane.careful for lane in self._owned.values())
+        return not any(lane.care.left for lane in self._owned.values())
 
     def careful(self, lane: int) -> bool:
         """Say whether a lane runs its events one by one."""
