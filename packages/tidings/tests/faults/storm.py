@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 
 from cuts import cut_for_ever, let_in
-from storm_service import Client, Operator, is_drained, make_service
+from storm_service import CLIENT_SECONDS, Client, Operator, is_drained, kind_of, make_service
 
 from tidings import points
 from tidings.consuming import leases
@@ -57,10 +57,12 @@ def kill_at(point: str, visit: int) -> None:
 
 async def live(folder: Path, store: str, random: Random, clients: int) -> None:
     """Run the service with clients and an operator until killed. A start that was cut off is made again."""
+    seconds = CLIENT_SECONDS[kind_of(store)]
     while True:
         try:
             async with make_service(folder, store) as service:
-                await asyncio.gather(Client(service, folder, random, clients).run(), Operator(service).run())
+                client = Client(service, folder, random, clients, seconds)
+                await asyncio.gather(client.run(), Operator(service).run())
         except StoreUnavailableError as error:
             print("a start was cut off:", error, file=sys.stderr)
             await asyncio.sleep(0.1)

@@ -23,6 +23,9 @@ from tidings.store import DEAD
 
 ACCOUNTS = 12
 ROUND_SECONDS = 0.03
+CLIENT_SECONDS = {"sqlite": 0.03, "postgresql": 0.15}
+"""Kind of store -> between two rounds of its clients. What is cut off ten times a second gets less done."""
+
 PATIENT = RetryPolicy(
     attempts=1000, backoff=timedelta(milliseconds=20), max_backoff=timedelta(milliseconds=60), never=(ValueError,)
 )
@@ -140,11 +143,11 @@ async def while_the_store_answers(call: Awaitable[None]) -> None:
 class Client:
     """Publishes in every way there is, until its process dies, and writes down what was acknowledged."""
 
-    def __init__(self, service: Service, folder: Path, random: Random, clients: int) -> None:
+    def __init__(self, service: Service, folder: Path, random: Random, clients: int, seconds: float) -> None:
         self._service = service
         self._folder = folder
         self._random = random
-        self._pause = ROUND_SECONDS * clients
+        self._pause = seconds * clients
 
     async def run(self) -> None:
         while True:
