@@ -53,7 +53,7 @@ def test_a_cut_stream_resumes_without_gap_or_repetition(client, ask, make_order)
 
 
 def test_entries_arrive_while_the_export_runs(client, ask, make_order):
-    home = ask(make_order(20, sizes=["1200x1200"], formats=["png"]), wait=None).headers["location"]
+    home = ask(make_order(80, sizes=["1200x1200"], formats=["png"]), wait=None).headers["location"]
     began, arrivals = time.monotonic(), []
     with client.stream("GET", f"{home}/events", timeout=30) as response:
         for line in response.iter_lines():

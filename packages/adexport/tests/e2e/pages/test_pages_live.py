@@ -65,7 +65,9 @@ def test_a_cut_stream_resumes_and_shows_each_step_once(browser: Browser, site: s
     resumed: list[int] = []
     page.on("request", lambda request: resumed.append(int(request.headers.get("last-event-id", "-1")))
             if request.url.endswith("/events") else None)  # fmt: skip
-    export_id = ask(many_rows[:36], ("300x250", "728x90", "160x600", "300x600"), formats=["png"], max_bytes=300_001)
+    # Large pictures too, so that the export still runs when the stream is cut for the second time.
+    sizes = ("300x250", "728x90", "160x600", "300x600", "1080x1080")
+    export_id = ask(many_rows, sizes, formats=["png"], max_bytes=3_000_001)
     page.goto(f"{cutter.address}/exports/{export_id}")
     for count in (3, 8):
         expect(page.locator("#timeline li").nth(count)).to_be_visible(timeout=READY)
