@@ -7,7 +7,7 @@ from zlib import crc32
 import msgspec
 
 from tidings.events import Envelope
-from tidings.store import Failure, Record
+from tidings.store import Failure, Held, Record
 from tidings.world import microseconds
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -112,3 +112,42 @@ def pack_envelope(envelope: Envelope | None) -> bytes | None:
 def unpack_envelope(data: bytes | None) -> Envelope | None:
     """Return what pack_envelope wrote."""
     return _envelope.decode(data) if data else None
+
+
+HELD_COLUMNS = "subscription, position, lane, key, blocks, state, attempts, due, reason, failures, actor, updated"
+
+
+def held_row(row: Held) -> tuple[Any, ...]:
+    """Return the values of HELD_COLUMNS."""
+    return (
+        row.subscription,
+        row.position,
+        row.lane,
+        row.key,
+        row.blocks,
+        row.state,
+        row.attempts,
+        row.due,
+        row.reason,
+        pack_failures(row.failures),
+        row.actor,
+        row.updated,
+    )
+
+
+def held_of(row: Any) -> Held:
+    """Return the exception of a row: HELD_COLUMNS."""
+    return Held(
+        subscription=row[0],
+        position=row[1],
+        lane=row[2],
+        key=row[3],
+        blocks=bool(row[4]),
+        state=row[5],
+        attempts=row[6],
+        due=row[7],
+        reason=row[8],
+        failures=unpack_failures(row[9]),
+        actor=row[10],
+        updated=row[11],
+    )

@@ -85,8 +85,7 @@ class LaneStep(Struct, frozen=True):
 class Held(Struct, frozen=True):
     """An exception to progress: an event that one subscription could not handle yet, or will not.
 
-    `blocks`: it holds its key, so later events of that key wait `behind` it. `due` and `updated` are microseconds;
-    `envelope` is a copy, made before the log lets go of the event.
+    `blocks`: it holds its key, so later events of that key wait `behind` it. `due` and `updated` are microseconds.
     """
 
     subscription: str
@@ -101,7 +100,6 @@ class Held(Struct, frozen=True):
     failures: tuple[Failure, ...] = ()
     actor: str | None = None
     updated: int = 0
-    envelope: Envelope | None = None
 
 
 class Ready(Struct, frozen=True):

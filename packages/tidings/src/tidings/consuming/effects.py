@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from msgspec.structs import replace
 
 from tidings.consuming.executor import Opened, opened
-from tidings.consuming.held import STARTED, Exceptions, records_of
+from tidings.consuming.held import STARTED, Exceptions
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import Outage
 from tidings.consuming.pipeline import Pipeline
@@ -243,7 +243,7 @@ class Effects:
 
     async def retake(self, rows: Sequence[Held], lanes: Lanes, *, outage: Outage) -> Taken:
         """Try held rows again. One that may kill the process has its attempt counted first."""
-        records = await records_of(self._store, rows)
+        records = await self._store.reading.records([row.position for row in rows])
         suspect = next((row for row in rows if row.reason == STARTED or lanes.careful(row.lane)), None)
         if suspect is not None:
             async with self._one_careful:

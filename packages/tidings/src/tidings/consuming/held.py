@@ -1,13 +1,12 @@
 """What becomes of an event that could not be handled now: retry, parked or dead. Nothing is skipped in place."""
 
 import traceback
-from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from tidings.consuming.subscription import Subscription
 from tidings.errors import EventDecodeError, ParkedEventError
-from tidings.store import BEHIND, DEAD, PARKED, RETRY, Failure, Held, Record, Store
+from tidings.store import BEHIND, DEAD, PARKED, RETRY, Failure, Held, Record
 from tidings.world import World, microseconds
 
 STARTED = "started"
@@ -94,10 +93,3 @@ def _message(error: BaseException) -> str:
 def _with(failures: tuple[Failure, ...], newest: Failure) -> tuple[Failure, ...]:
     every = (*failures, newest)
     return every if len(every) <= FAILURES_KEPT else (every[0], *every[-FAILURES_KEPT + 1 :])
-
-
-async def records_of(store: Store, rows: Sequence[Held]) -> dict[int, Record]:
-    """Return the events of held rows: from the log, or the copies made before the log let go of them."""
-    found = await store.reading.records([row.position for row in rows])
-    copies = {row.position: Record(row.position, row.lane, row.envelope) for row in rows if row.envelope is not None}
-    return copies | found

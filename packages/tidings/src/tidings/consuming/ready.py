@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgspec.structs import replace
 
 from tidings.consuming.executor import Opened
-from tidings.consuming.held import DIED_IN_IT, Exceptions, records_of
+from tidings.consuming.held import DIED_IN_IT, Exceptions
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import PROBE, Outage
 from tidings.consuming.pipeline import Pipeline
@@ -76,7 +76,7 @@ class Filling:
     async def retake(self, rows: Sequence[Held], lanes: Lanes, *, outage: Outage) -> Taken:
         """Move retries that are due, and followers whose key is free, back into the ready queue."""
         steps = lanes.fences({row.lane for row in rows})
-        records = await records_of(self._store, rows)
+        records = await self._store.reading.records([row.position for row in rows])
 
         async def unit(statements: Statements) -> None:
             await lanes.insert(statements, steps)

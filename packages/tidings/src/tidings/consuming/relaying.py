@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from tidings.consuming.held import records_of
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import Outage
 from tidings.consuming.runner import Taken
@@ -44,7 +43,7 @@ class Relaying:
 
     async def retake(self, rows: Sequence[Held], lanes: Lanes, *, outage: Outage) -> Taken:
         """Send held records again, one after the other."""
-        records = await records_of(self._store, rows)
+        records = await self._store.reading.records([row.position for row in rows])
         for row in rows:
             again = await self._relay.send_again(records[row.position], row)
             steps = lanes.fences({row.lane})

@@ -118,7 +118,7 @@ def _letter(row: Held, record: Record | None) -> DeadLetter:
         subscription=row.subscription,
         position=row.position,
         state=row.state,
-        event=record.envelope if record is not None else row.envelope,
+        event=record.envelope if record is not None else None,
         attempts=row.attempts,
         reason=row.reason,
         failures=row.failures,

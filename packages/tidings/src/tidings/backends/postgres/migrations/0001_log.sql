@@ -118,7 +118,6 @@ CREATE TABLE tidings.held (
   failures     bytea,
   actor        text,
   updated      bigint   NOT NULL,
-  envelope     bytea,
   PRIMARY KEY (subscription, position)
 );
 CREATE INDEX held_due ON tidings.held (subscription, due) WHERE state = 'retry';

@@ -1,24 +1,22 @@
 """Statements on the exceptions: hold, close keys, find what is due, list dead letters."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from tidings.backends.postgres.statements.speaker import Speaker
-from tidings.columns import pack_envelope, pack_failures, unpack_envelope, unpack_failures
+from tidings.columns import HELD_COLUMNS, held_of, held_row
 from tidings.store import HELD_CHANGED, KEY_RELEASED, Held
 
-_COLUMNS = "subscription, position, lane, key, blocks, state, attempts, due, reason, failures, actor, updated, envelope"
 _ARRAYS = (
     "$1::text[], $2::bigint[], $3::smallint[], $4::text[], $5::boolean[], $6::text[], $7::integer[], $8::bigint[], "
-    "$9::text[], $10::bytea[], $11::text[], $12::bigint[], $13::bytea[]"
+    "$9::text[], $10::bytea[], $11::text[], $12::bigint[]"
 )
 _HOLD = (
-    f"INSERT INTO tidings.held ({_COLUMNS}) SELECT * FROM unnest({_ARRAYS}) ON CONFLICT (subscription, position) "
+    f"INSERT INTO tidings.held ({HELD_COLUMNS}) SELECT * FROM unnest({_ARRAYS}) ON CONFLICT (subscription, position) "
     "DO UPDATE SET lane = excluded.lane, key = excluded.key, blocks = excluded.blocks, state = excluded.state, "
     "attempts = excluded.attempts, due = excluded.due, reason = excluded.reason, failures = excluded.failures, "
-    "actor = excluded.actor, updated = excluded.updated, envelope = excluded.envelope"
+    "actor = excluded.actor, updated = excluded.updated"
 )
-_SELECT = f"SELECT {_COLUMNS} FROM tidings.held"
+_SELECT = f"SELECT {HELD_COLUMNS} FROM tidings.held"
 
 # Hops from key to key by index: a long queue behind one key costs nothing.
 _HEADS_TO_BE = f"""
@@ -28,7 +26,7 @@ WITH RECURSIVE keys(key) AS (
   SELECT (SELECT h.key FROM tidings.held h WHERE h.subscription = $1 AND h.blocks AND h.key > keys.key
            ORDER BY h.key LIMIT 1)
     FROM keys WHERE keys.key IS NOT NULL)
-SELECT {", ".join(f"head.{name}" for name in _COLUMNS.split(", "))}
+SELECT {", ".join(f"head.{name}" for name in HELD_COLUMNS.split(", "))}
   FROM keys CROSS JOIN LATERAL (
     SELECT * FROM tidings.held h WHERE h.subscription = $1 AND h.key = keys.key AND h.blocks
      ORDER BY h.position LIMIT 1) head
@@ -43,7 +41,7 @@ class HeldStatements(Speaker):
 
     async def hold(self, rows: Sequence[Held]) -> None:
         """Write exceptions, each in place of the one at its position."""
-        columns = zip(*[_packed(row) for row in rows], strict=True)
+        columns = zip(*[held_row(row) for row in rows], strict=True)
         await self._db.run(_HOLD, *[list(column) for column in columns])
         self.touched.add(HELD_CHANGED)
         if not all(row.blocks for row in rows):
@@ -60,7 +58,7 @@ class HeldStatements(Speaker):
         # Two operators, or an operator and a lane's owner, may be at the same rows: the second waits for the first.
         lock = "ORDER BY subscription, position FOR UPDATE" if self._locking else "ORDER BY subscription, position"
         sql = f"{_SELECT} WHERE position = ANY ($2::bigint[]) AND ($1::text IS NULL OR subscription = $1) {lock}"
-        return [_held(row) for row in await self._db.rows(sql, subscription, list(positions))]
+        return [held_of(row) for row in await self._db.rows(sql, subscription, list(positions))]
 
     async def holds_any(self, subscription: str) -> bool:
         """Say whether a subscription has exceptions that are not settled for good."""
@@ -87,7 +85,7 @@ class HeldStatements(Speaker):
             limit,
             list(lanes),
         )
-        return [_held(row) for row in rows]
+        return [held_of(row) for row in rows]
 
     async def next_due(self, subscription: str, lanes: Sequence[int]) -> int | None:
         """Return when the next retry of some lanes is due (microseconds)."""
@@ -118,11 +116,11 @@ class HeldStatements(Speaker):
             subscription,
             key,
         )
-        return _held(rows[0]) if rows else None
+        return held_of(rows[0]) if rows else None
 
     async def heads_to_be(self, subscription: str, lanes: Sequence[int], limit: int) -> list[Held]:
         """Return the first follower of each key that nothing holds any more."""
-        return [_held(row) for row in await self._db.rows(_HEADS_TO_BE, subscription, limit, list(lanes))]
+        return [held_of(row) for row in await self._db.rows(_HEADS_TO_BE, subscription, limit, list(lanes))]
 
     async def letters(self, states: Sequence[str], subscription: str | None, after: int, limit: int) -> list[Held]:
         """Return exceptions in some states after a position, of one subscription or of all."""
@@ -134,7 +132,7 @@ class HeldStatements(Speaker):
             limit,
             list(states),
         )
-        return [_held(row) for row in rows]
+        return [held_of(row) for row in rows]
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """Return how many exceptions each subscription has, by state; work waiting and running as "ready"."""
@@ -143,39 +141,3 @@ class HeldStatements(Speaker):
             "SELECT subscription, 'ready', count(*) FROM tidings.ready GROUP BY subscription"
         )
         return {(row[0], row[1]): row[2] for row in rows}
-
-
-def _packed(row: Held) -> tuple[Any, ...]:
-    return (
-        row.subscription,
-        row.position,
-        row.lane,
-        row.key,
-        row.blocks,
-        row.state,
-        row.attempts,
-        row.due,
-        row.reason,
-        pack_failures(row.failures),
-        row.actor,
-        row.updated,
-        pack_envelope(row.envelope),
-    )
-
-
-def _held(row: Any) -> Held:
-    return Held(
-        subscription=row[0],
-        position=row[1],
-        lane=row[2],
-        key=row[3],
-        blocks=row[4],
-        state=row[5],
-        attempts=row[6],
-        due=row[7],
-        reason=row[8],
-        failures=unpack_failures(row[9]),
-        actor=row[10],
-        updated=row[11],
-        envelope=unpack_envelope(row[12]),
-    )

@@ -102,7 +102,6 @@ CREATE TABLE tidings_held (
   failures     BLOB,
   actor        TEXT,
   updated      INTEGER NOT NULL,
-  envelope     BLOB,
   PRIMARY KEY (subscription, position)
 ) WITHOUT ROWID;
 CREATE INDEX tidings_held_due ON tidings_held (subscription, due) WHERE state = 'retry';

@@ -1,14 +1,12 @@
 """Statements on the exceptions: hold, close keys, find what is due, list dead letters."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from tidings.backends.sqlite.statements.rows import Speaker, marks
-from tidings.columns import pack_envelope, pack_failures, unpack_envelope, unpack_failures
+from tidings.columns import HELD_COLUMNS, held_of, held_row
 from tidings.store import HELD_CHANGED, KEY_RELEASED, Held
 
-_COLUMNS = "subscription, position, lane, key, blocks, state, attempts, due, reason, failures, actor, updated, envelope"
-_HOLD = f"INSERT OR REPLACE INTO tidings_held ({_COLUMNS}) VALUES ({marks(13)})"
+_HOLD = f"INSERT OR REPLACE INTO tidings_held ({HELD_COLUMNS}) VALUES ({marks(12)})"
 
 
 class HeldStatements(Speaker):
@@ -16,7 +14,7 @@ class HeldStatements(Speaker):
 
     async def hold(self, rows: Sequence[Held]) -> None:
         """Write exceptions, each in place of the one at its position."""
-        self._db.many(_HOLD, [_packed(row) for row in rows])
+        self._db.many(_HOLD, [held_row(row) for row in rows])
         self.touched.add(HELD_CHANGED)
         if not all(row.blocks for row in rows):
             self.touched.add(KEY_RELEASED)
@@ -29,10 +27,10 @@ class HeldStatements(Speaker):
 
     async def held(self, subscription: str | None, positions: Sequence[int]) -> list[Held]:
         """Return the exceptions at some positions, of one subscription or of all."""
-        sql = f"SELECT {_COLUMNS} FROM tidings_held WHERE position IN ({marks(len(positions), 2)})"
+        sql = f"SELECT {HELD_COLUMNS} FROM tidings_held WHERE position IN ({marks(len(positions), 2)})"
         if subscription is None:
-            return [_held(row) for row in self._db.rows(f"{sql} AND ?1 IS NULL", (None, *positions))]
-        return [_held(row) for row in self._db.rows(f"{sql} AND subscription = ?1", (subscription, *positions))]
+            return [held_of(row) for row in self._db.rows(f"{sql} AND ?1 IS NULL", (None, *positions))]
+        return [held_of(row) for row in self._db.rows(f"{sql} AND subscription = ?1", (subscription, *positions))]
 
     async def holds_any(self, subscription: str) -> bool:
         """Say whether a subscription has exceptions that are not settled for good."""
@@ -52,11 +50,11 @@ class HeldStatements(Speaker):
     async def due(self, subscription: str, lanes: Sequence[int], now: int, limit: int) -> list[Held]:
         """Return the retries of some lanes whose time has come, the oldest position of them first."""
         rows = self._db.rows(
-            f"SELECT {_COLUMNS} FROM tidings_held WHERE subscription = ?1 AND state = 'retry' AND due <= ?2 "
+            f"SELECT {HELD_COLUMNS} FROM tidings_held WHERE subscription = ?1 AND state = 'retry' AND due <= ?2 "
             f"AND lane IN ({marks(len(lanes), 4)}) ORDER BY position LIMIT ?3",
             (subscription, now, limit, *lanes),
         )
-        return [_held(row) for row in rows]
+        return [held_of(row) for row in rows]
 
     async def next_due(self, subscription: str, lanes: Sequence[int]) -> int | None:
         """Return when the next retry of some lanes is due (microseconds)."""
@@ -81,11 +79,11 @@ class HeldStatements(Speaker):
     async def next_behind(self, subscription: str, key: str) -> Held | None:
         """Return the first follower of a key."""
         rows = self._db.rows(
-            f"SELECT {_COLUMNS} FROM tidings_held WHERE subscription = ?1 AND key = ?2 AND blocks = 1 "
+            f"SELECT {HELD_COLUMNS} FROM tidings_held WHERE subscription = ?1 AND key = ?2 AND blocks = 1 "
             "AND state = 'behind' ORDER BY position LIMIT 1",
             (subscription, key),
         )
-        return _held(rows[0]) if rows else None
+        return held_of(rows[0]) if rows else None
 
     async def heads_to_be(self, subscription: str, lanes: Sequence[int], limit: int) -> list[Held]:
         """Return the first follower of each key that nothing holds any more."""
@@ -95,7 +93,7 @@ class HeldStatements(Speaker):
             "  SELECT min(key) FROM tidings_held WHERE subscription = ?1 AND blocks = 1 UNION ALL"
             "  SELECT (SELECT min(key) FROM tidings_held WHERE subscription = ?1 AND blocks = 1 AND key > keys.key)"
             "  FROM keys WHERE keys.key IS NOT NULL)"
-            f"SELECT {_COLUMNS} FROM keys CROSS JOIN tidings_held USING (key) WHERE subscription = ?1 "
+            f"SELECT {HELD_COLUMNS} FROM keys CROSS JOIN tidings_held USING (key) WHERE subscription = ?1 "
             "AND state = 'behind' "
             "AND blocks = 1 AND position = (SELECT min(position) FROM tidings_held "
             "  WHERE subscription = ?1 AND key = keys.key AND blocks = 1) "
@@ -103,16 +101,16 @@ class HeldStatements(Speaker):
             f"AND lane IN ({marks(len(lanes), 3)}) ORDER BY position LIMIT ?2",
             (subscription, limit, *lanes),
         )
-        return [_held(row) for row in rows]
+        return [held_of(row) for row in rows]
 
     async def letters(self, states: Sequence[str], subscription: str | None, after: int, limit: int) -> list[Held]:
         """Return exceptions in some states after a position, of one subscription or of all."""
         rows = self._db.rows(
-            f"SELECT {_COLUMNS} FROM tidings_held WHERE state IN ({marks(len(states), 4)}) AND position > ?2 "
+            f"SELECT {HELD_COLUMNS} FROM tidings_held WHERE state IN ({marks(len(states), 4)}) AND position > ?2 "
             "AND (?1 IS NULL OR subscription = ?1) ORDER BY position, subscription LIMIT ?3",
             (subscription, after, limit, *states),
         )
-        return [_held(row) for row in rows]
+        return [held_of(row) for row in rows]
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """Return how many exceptions each subscription has, by state; work waiting and running as "ready"."""
@@ -121,39 +119,3 @@ class HeldStatements(Speaker):
             "SELECT subscription, 'ready', count(*) FROM tidings_ready GROUP BY subscription"
         )
         return {(row[0], row[1]): row[2] for row in rows}
-
-
-def _packed(row: Held) -> tuple[Any, ...]:
-    return (
-        row.subscription,
-        row.position,
-        row.lane,
-        row.key,
-        row.blocks,
-        row.state,
-        row.attempts,
-        row.due,
-        row.reason,
-        pack_failures(row.failures),
-        row.actor,
-        row.updated,
-        pack_envelope(row.envelope),
-    )
-
-
-def _held(row: tuple[Any, ...]) -> Held:
-    return Held(
-        subscription=row[0],
-        position=row[1],
-        lane=row[2],
-        key=row[3],
-        blocks=bool(row[4]),
-        state=row[5],
-        attempts=row[6],
-        due=row[7],
-        reason=row[8],
-        failures=unpack_failures(row[9]),
-        actor=row[10],
-        updated=row[11],
-        envelope=unpack_envelope(row[12]),
-    )

@@ -13,8 +13,8 @@ VIEW = """
 CREATE VIEW tidings.dead_letters AS
 SELECT h.subscription || '@' || h.position AS id, h.subscription, h.position, h.state, h.key, h.attempts, h.reason,
        h.actor, to_timestamp(h.updated / 1e6) AS updated,
-       coalesce(l.type, convert_from(h.envelope, 'UTF8')::jsonb ->> 'type') AS type,
-       coalesce(l.id, convert_from(h.envelope, 'UTF8')::jsonb ->> 'id') AS event_id,
+       l.type,
+       l.id AS event_id,
        convert_from(h.failures, 'UTF8')::jsonb AS failures,
        convert_from(l.data, 'UTF8') AS data
   FROM tidings.held h LEFT JOIN tidings.log l USING (position)
