@@ -28,6 +28,23 @@ class InlineCommits:
         """End the thread, if there is one."""
 
 
+class _Commit:
+    """One commit on its way through the thread; everything but `run` is touched on the loop only."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self.run = run
+        self.loop = asyncio.get_running_loop()
+        self.over = False
+        self.error: BaseException | None = None
+        self.waiter: asyncio.Future[None] | None = None
+
+    def end(self, error: BaseException | None) -> None:
+        """Take in the outcome, and wake who waits for it."""
+        self.over, self.error = True, error
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
 class ThreadedCommits:
     """One thread that does nothing but commit, so that the event loop never waits for fsync.
 
@@ -35,38 +52,36 @@ class ThreadedCommits:
     """
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[Callable[[], None], asyncio.Future[None]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Commit | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="tidings-commit", daemon=True)
         self._thread.start()
 
     async def perform(self, commit: Callable[[], None]) -> None:
         """Run the function that commits; return once it has."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put((commit, done))
+        under_way = _Commit(commit)
+        self._queue.put(under_way)
         cancelled = None
-        while not done.done():
+        while not under_way.over:
+            # A waiter each time: a cancelled caller takes its own away, not the outcome, which it is told of after.
+            under_way.waiter = under_way.loop.create_future()
             try:
-                await asyncio.shield(done)
+                await under_way.waiter
             except asyncio.CancelledError as error:
-                if done.cancelled():  # pragma: no cover - nobody else holds this future
-                    raise
-                cancelled = error  # the commit is under way: its outcome is waited for, then the caller is told
-            except BaseException:
-                break
+                cancelled = error
         if cancelled is not None:
             raise cancelled
-        done.result()
+        if under_way.error is not None:
+            raise under_way.error
 
     def _serve(self) -> None:
-        while (item := self._queue.get()) is not None:
-            commit, done = item
+        while (commit := self._queue.get()) is not None:
             error: BaseException | None = None
             try:
-                commit()
+                commit.run()
             except BaseException as raised:
                 error = raised
             try:
-                done.get_loop().call_soon_threadsafe(_resolve, done, error)
+                commit.loop.call_soon_threadsafe(commit.end, error)
             except RuntimeError:  # the loop is gone: nobody waits
                 return
 
@@ -74,12 +89,3 @@ class ThreadedCommits:
         """End the thread, if there is one."""
         self._queue.put(None)
         self._thread.join(timeout=5)
-
-
-def _resolve(done: asyncio.Future[None], error: BaseException | None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)
