@@ -26,7 +26,7 @@ from peers import raw_sqlite
 from tidings import points
 
 ROOT = Path(__file__).resolve().parent.parent
-LIBRARIES = ("sqlite3", "apsw")
+LIBRARIES = {"sqlite3": "sqlite", "apsw": "sqlite+apsw"}
 CALLERS = (1, 64, 512)
 RATES = (20, 100)
 Figures = Mapping[str, Sequence[float]]
@@ -47,6 +47,11 @@ FULL = Sizes({1: 200, 64: 12_800, 512: 20_480}, 20_000, 2_000, 4_000, 400, 1.0)
 QUICK = Sizes({1: 20, 64: 640, 512: 1_024}, 400, 200, 200, 20, 0.2)
 
 
+def store_url(library: str, file: Path) -> str:
+    """Return the URL of a file, through `sqlite3` or `apsw`."""
+    return f"{LIBRARIES[library]}:///{file}"
+
+
 class Bench:
     """The cases, each in a fresh file below one folder."""
 
@@ -64,14 +69,14 @@ class Bench:
         """Return a copy of a file whose log holds `count` events that nobody has handled."""
         template = self._folder / f"filled-{library}-{count}.db"
         if not template.exists():
-            asyncio.run(ours.fill(library, template, count))
+            asyncio.run(ours.fill(store_url(library, template), count))
         return Path(shutil.copy(template, self._file()))
 
     # Publishing.
 
     def publish(self, library: str, callers: int) -> Figures:
         """Measure Tidings."""
-        rate = asyncio.run(ours.publish(library, self._file(), callers, self._sizes.published[callers]))
+        rate = asyncio.run(ours.publish(store_url(library, self._file()), callers, self._sizes.published[callers]))
         return {f"publish, {callers} callers: tidings, {library}": [rate]}
 
     def publish_raw(self, library: str, callers: int, writer: str) -> Figures:
@@ -101,7 +106,7 @@ class Bench:
         """Measure an ordered Transaction handler that writes a row of its own for each event, and check the rows."""
         count = self._sizes.drained
         file = self._filled(library, count)
-        rate = asyncio.run(ours.drain_with_effects(library, file, count))
+        rate = asyncio.run(ours.drain_with_effects(store_url(library, file), count))
         check_charges(library, file, count)
         return {f"drain, a write each: tidings, {library}": [rate]}
 
@@ -121,7 +126,8 @@ class Bench:
     def drain_nothing(self, library: str, shape: str) -> Figures:
         """Measure a handler that does nothing."""
         count = self._sizes.drained if shape == "Transaction" else self._sizes.work
-        rate = asyncio.run(ours.drain_nothing(library, self._filled(library, count), count, shape))
+        store = store_url(library, self._filled(library, count))
+        rate = asyncio.run(ours.drain_nothing(store, count, shape))
         return {f"drain, no-op: tidings {shape}, {library}": [rate]}
 
     def huey(self, fsync: int) -> Figures:
@@ -145,7 +151,7 @@ class Bench:
     def latency(self, library: str, rate: int) -> Figures:
         """Measure Tidings at a steady rate."""
         count = max(5, int(rate * self._sizes.seconds))
-        seen = asyncio.run(ours.latencies(library, self._file(), rate, count, points.watch))
+        seen = asyncio.run(ours.latencies(store_url(library, self._file()), rate, count, points.watch))
         return {f"{since} → handler, {rate}/s: tidings, {library}": values for since, values in seen.items()}
 
     def latency_raw(self, library: str, rate: int) -> Figures:
@@ -176,7 +182,7 @@ async def raw_latencies(library: str, file: Path, rate: int, count: int) -> dict
 
 def ready_rows(file: Path, count: int) -> list[raw_sqlite.Row]:
     """Return rows as Tidings writes them, their ids fresh and their data encoded."""
-    service = ours.service_on("sqlite3", file)
+    service = ours.service_on(store_url("sqlite3", file))
     rows = []
     for number in range(count):
         event = ours.order(number)
@@ -192,13 +198,7 @@ def check_charges(library: str, file: Path, count: int) -> None:
     connection: Any = sqlite3.connect(file) if library == "sqlite3" else apsw.Connection(str(file))
     charged = connection.execute("SELECT order_id, number FROM charge ORDER BY rowid").fetchall()
     connection.close()
-    if sorted(number for _, number in charged) != list(range(count)):
-        raise SystemExit(f"{len(charged)} rows for {count} events: effects were lost or doubled.")
-    newest: dict[str, int] = {}
-    for order_id, number in charged:
-        if newest.get(order_id, -1) > number:
-            raise SystemExit(f"{order_id}: {number} came after {newest[order_id]}.")
-        newest[order_id] = number
+    ours.check_charges(charged, count)
 
 
 def cases_of(bench: Bench) -> dict[str, Callable[[], Figures]]:

@@ -1,13 +1,12 @@
-"""Tidings as measured: one service on one file, through its public face only."""
+"""Tidings as measured: one service on one store, through its public face only."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from tidings import Event, Service, Transaction, Work
 
-SCHEMES = {"sqlite3": "sqlite", "apsw": "sqlite+apsw"}
 KEYS = 200
 NOTE = "Leave it with the neighbour on the second floor, who is at home every day until six in the evening. " * 2
 CHARGE = "INSERT INTO charge (order_id, number, cents) VALUES ($1, $2, $3)"
@@ -29,17 +28,17 @@ def order(number: int) -> OrderPlaced:
     return OrderPlaced(order_id=f"order-{number % KEYS:06}", number=number, cents=number, currency="EUR", note=NOTE)
 
 
-def service_on(library: str, file: Path) -> Service:
-    """Return a service on a file, through `sqlite3` or `apsw`."""
-    service = Service("bench", store=f"{SCHEMES[library]}:///{file}")
+def service_on(store: str) -> Service:
+    """Return a service on the store that a URL names."""
+    service = Service("bench", store=store)
     service.register(OrderPlaced)
     service.schema(TABLE)
     return service
 
 
-async def publish(library: str, file: Path, callers: int, count: int) -> float:
+async def publish(store: str, callers: int, count: int) -> float:
     """Publish `count` events, each of `callers` one after the other; return events per second."""
-    async with service_on(library, file) as service:
+    async with service_on(store) as service:
         await service.publish(order(0))
         events = [order(number) for number in range(count)]
         began = time.perf_counter()
@@ -53,16 +52,16 @@ async def publish_each(service: Service, events: list[OrderPlaced]) -> None:
         await service.publish(event)
 
 
-async def fill(library: str, file: Path, count: int) -> None:
-    """Make a file whose log holds `count` events that nobody has handled."""
-    async with service_on(library, file) as service:
+async def fill(store: str, count: int) -> None:
+    """Make a store whose log holds `count` events that nobody has handled."""
+    async with service_on(store) as service:
         events = [order(number) for number in range(count)]
         await asyncio.gather(*(publish_each(service, events[caller::64]) for caller in range(64)))
 
 
-async def drain_with_effects(library: str, file: Path, count: int) -> float:
+async def drain_with_effects(store: str, count: int) -> float:
     """Handle everything, in order, a row each; return events per second from start-up to the last commit."""
-    service, handled = service_on(library, file), asyncio.Event()
+    service, handled = service_on(store), asyncio.Event()
 
     @service.subscribe(OrderPlaced, ordered=True, start="beginning")
     async def charge(event: OrderPlaced, tx: Transaction) -> None:
@@ -78,9 +77,20 @@ async def drain_with_effects(library: str, file: Path, count: int) -> float:
         return count / (time.perf_counter() - began)
 
 
-async def drain_nothing(library: str, file: Path, count: int, shape: str, concurrency: int = 20) -> float:
+def check_charges(charged: Sequence[Sequence[Any]], count: int) -> None:
+    """Exit unless each event has left exactly one row (order, number), those of a key in the order of the events."""
+    if sorted(number for _, number in charged) != list(range(count)):
+        raise SystemExit(f"{len(charged)} rows for {count} events: effects were lost or doubled.")
+    newest: dict[str, int] = {}
+    for order_id, number in charged:
+        if newest.get(order_id, -1) > number:
+            raise SystemExit(f"{order_id}: {number} came after {newest[order_id]}.")
+        newest[order_id] = number
+
+
+async def drain_nothing(store: str, count: int, shape: str, concurrency: int = 20) -> float:
     """Handle everything with a handler that does nothing; return events per second from the first one to the last."""
-    service, handled, seen, began = service_on(library, file), asyncio.Event(), 0, 0.0
+    service, handled, seen, began = service_on(store), asyncio.Event(), 0, 0.0
 
     def count_one() -> None:
         nonlocal seen, began
@@ -107,13 +117,13 @@ async def drain_nothing(library: str, file: Path, count: int, shape: str, concur
 
 
 async def latencies(
-    library: str, file: Path, per_second: float, count: int, observe: Callable[[Callable[[str], None] | None], None]
+    store: str, per_second: float, count: int, observe: Callable[[Callable[[str], None] | None], None]
 ) -> dict[str, list[float]]:
     """Publish at a steady rate beside a handler; return milliseconds from call and from commit to the handler.
 
     `observe` takes the function that is told of named points (`tidings.points.watch`): one of them is the commit.
     """
-    service, moments = service_on(library, file), Moments()
+    service, moments = service_on(store), Moments()
 
     @service.subscribe(OrderPlaced, start="beginning")
     async def note(event: OrderPlaced, tx: Transaction) -> None:
@@ -142,14 +152,20 @@ class Moments:
             self._committed[len(self._called) - 1] = time.perf_counter()
 
     async def publish_steadily(
-        self, publish: Callable[[int], Awaitable[object]], per_second: float, count: int
+        self,
+        publish: Callable[[int], Awaitable[object]],
+        per_second: float,
+        count: int,
+        elsewhere: Awaitable[dict[int, float]] | None = None,
     ) -> None:
-        """Publish `count` events at a steady rate, and wait until all are handled."""
+        """Publish `count` events at a steady rate; wait until all are handled, here or `elsewhere`, which says when."""
         began = time.perf_counter()
         for number in range(count):
             await asyncio.sleep(max(0.0, began + (number + 1) / per_second - time.perf_counter()))
             self._called[number] = time.perf_counter()
             await publish(number)
+        if elsewhere is not None:
+            self.handled = await elsewhere
         while len(self.handled) < count:  # noqa: ASYNC110 - waiting costs no accuracy here
             await asyncio.sleep(0.01)
 
