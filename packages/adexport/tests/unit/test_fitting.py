@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adexport.rendering.encoding import EncodeError, encode, png_bytes, to_image, to_palette
+from adexport.rendering.encoding import EncodeError, encode, jpeg_bytes, png_bytes, to_image, to_palette, webp_bytes
 from adexport.rendering.fitting import JPEG_FLOOR, PNG_ALPHA_FLOOR, PNG_FLOOR, WEBP_FLOOR, fit
 
 
@@ -71,7 +71,8 @@ def test_without_pressure_the_first_step_is_taken_in_one_encode(name):
 
 @pytest.mark.parametrize(("name", "floor"), [("jpeg", JPEG_FLOOR), ("webp", WEBP_FLOOR)])
 def test_the_floor_itself_is_reached_and_not_passed(name, floor):
-    smallest = len(encode(SMALL, name, quality=floor))
+    image = to_image(SMALL)
+    smallest = len(jpeg_bytes(image, floor, tight=True) if name == "jpeg" else webp_bytes(image, floor))
     assert fit(SMALL, name, smallest).quality == floor
     beyond = fit(SMALL, name, smallest - 1)
     assert (beyond.fits, beyond.quality, len(beyond.data)) == (False, floor, smallest)
@@ -96,8 +97,17 @@ def test_a_transparent_png_stays_transparent_under_pressure():
 def test_jpeg_takes_the_best_step_of_its_ladder():
     limit = 6_000
     ladder = [90, *range(88, 40, -2), 40]
-    best = next(quality for quality in ladder if len(encode(SMALL, "jpeg", quality=quality)) <= limit)
+    image = to_image(SMALL)
+    best = next(quality for quality in ladder if len(jpeg_bytes(image, quality, tight=True)) <= limit)
     assert fit(SMALL, "jpeg", limit).quality == best
+
+
+def test_bytes_are_saved_by_coding_tightly_before_quality_is_given_up():
+    quick, tight = encode(SMALL, "jpeg"), jpeg_bytes(to_image(SMALL), 90, tight=True)
+    assert len(tight) < 0.99 * len(quick)
+    assert np.array_equal(Image.open(BytesIO(quick)), Image.open(BytesIO(tight)))
+    fitted = fit(SMALL, "jpeg", len(quick) - 1)
+    assert (fitted.data, fitted.quality) == (tight, 90)
 
 
 @pytest.mark.parametrize(("name", "most"), [("jpeg", 6), ("webp", 5), ("png", 5)])

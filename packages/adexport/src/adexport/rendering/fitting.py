@@ -63,6 +63,7 @@ class _Step(msgspec.Struct, frozen=True):
     """One rung of a ladder: how to encode, from the best looking to the floor."""
 
     quality: int | None = None
+    tight: bool = False
     colours: int | None = None
     dither: bool = False
 
@@ -77,7 +78,8 @@ def fit(
 ) -> Fitted:
     """Encode at the best step of the format's ladder that is no larger than `max_bytes` (None: no limit).
 
-    The ladders: JPEG from `quality` (90 unless given) down to 40, with full chroma down to 75; WebP from `quality`
+    The ladders: JPEG from `quality` (90 unless given), quickly coded, then tightly coded from there down to 40, with
+    full chroma down to 75; WebP from `quality`
     (80) down to 40; PNG lossless, then 256 colours with dithering, then 256 to 16 without. A `quality` under the
     floor is taken as asked and is the only step. A step is found by bisection over the ladder, which makes it
     monotone: a larger limit never gives a worse step. Raises EncodeError for settings that make no sense.
@@ -108,7 +110,7 @@ def fit(
 
 def _ladder(format: FormatName, quality: int, image: Image.Image) -> Sequence[_Step]:
     if format == "jpeg":
-        return [_Step(quality=q) for q in _down(quality, JPEG_FLOOR, JPEG_STEP)]
+        return [_Step(quality=quality), *(_Step(quality=q, tight=True) for q in _down(quality, JPEG_FLOOR, JPEG_STEP))]
     if format == "webp":
         return [_Step(quality=q) for q in _down(quality, WEBP_FLOOR, WEBP_STEP)]
     floor = PNG_ALPHA_FLOOR if image.mode == "RGBA" else PNG_FLOOR
@@ -140,7 +142,8 @@ def _best_rung(count: int, fits: Callable[[int], bool]) -> int | None:
 
 def _encode(image: Image.Image, format: FormatName, step: _Step) -> bytes:
     if step.quality is not None:
-        return jpeg_bytes(image, step.quality) if format == "jpeg" else webp_bytes(image, step.quality)
+        jpeg = format == "jpeg"
+        return jpeg_bytes(image, step.quality, tight=step.tight) if jpeg else webp_bytes(image, step.quality)
     if step.colours is None:
         return png_bytes(image)
     return png_bytes(to_palette(image, step.colours, dither=step.dither))
