@@ -1,4 +1,4 @@
-"""Measures what a service with nothing to do costs: `python idle_service.py FOLDER SCHEME` prints JSON.
+"""Measures what a service with nothing to do costs: `python idle_service.py STORE` prints JSON.
 
 Handlers of every shape, a transport and timers are there; one event was handled before the measurement began.
 """
@@ -7,7 +7,6 @@ import asyncio
 import json
 import sys
 import time
-from pathlib import Path
 
 from tidings import Event, Service, Transaction, Work
 
@@ -18,9 +17,9 @@ class Noted(Event, name="idle.noted", key="account"):
     account: str
 
 
-async def main(folder: Path, scheme: str) -> None:
+async def main(store: str) -> None:
     """Handle one event, then do nothing for some seconds."""
-    service = Service("idle", store=f"{scheme}:///{folder}/idle.db", transport="memory://idle")
+    service = Service("idle", store=store, transport="memory://idle")
     handled = asyncio.Event()
 
     async def note(event: Noted, tx: Transaction) -> None:
@@ -43,4 +42,4 @@ async def main(folder: Path, scheme: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(sys.argv[1]))

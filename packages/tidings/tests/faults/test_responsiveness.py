@@ -102,7 +102,7 @@ async def publish_often(service: Service) -> list[float]:
 
 @pytest.mark.parametrize("scheme", ["sqlite", "sqlite+apsw"])
 def test_idle_service_costs_next_to_nothing(tmp_path: Path, scheme: str) -> None:
-    command = [sys.executable, str(Path(__file__).with_name("idle_service.py")), str(tmp_path), scheme]
+    command = [sys.executable, str(Path(__file__).with_name("idle_service.py")), f"{scheme}:///{tmp_path}/idle.db"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     seen = json.loads(run.stdout)
     print(seen)

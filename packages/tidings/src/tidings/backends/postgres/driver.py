@@ -14,6 +14,7 @@ from tidings.errors import (
     StoreFullError,
     StoreUnavailableError,
     TidingsError,
+    TransactionHeldTooLongError,
 )
 
 Rows = list[Any]
@@ -22,8 +23,24 @@ Rows = list[Any]
 _BUSY = {"40001", "40P01", "55P03"}
 _FULL = {"53100", "53200"}
 _CANCELED = "57014"
+_NOT_HERE = {"25006", "25P03"}
+"""A server that only reads (the old primary, after a failover), and a transaction ended because it was idle."""
+
 _GONE_CLASSES = ("08", "57", "53", "58", "XX")
 _LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, asyncio.IncompleteReadError)
+
+CONNECT_SECONDS = 10.0
+"""So long a new connection may take."""
+
+ANSWER_SECONDS = 30.0
+"""So long one statement outside a transaction, or the end of one, may take: a network that swallows everything must
+end in another try. Within a transaction its own limit is shorter."""
+
+SCRIPT_SECONDS = 3600.0
+"""So long a migration, a script of a service's tables or an operator's question may take."""
+
+ROLLBACK_SECONDS = 2.0
+"""A transaction that is not rolled back by then loses its connection, which ends it on the server."""
 
 
 def translated(error: BaseException) -> TidingsError | None:
@@ -32,6 +49,8 @@ def translated(error: BaseException) -> TidingsError | None:
         return StoreBusyError(f"A table was changed meanwhile ({error}). It is tried again.")
     if isinstance(error, asyncpg.PostgresError):
         return of_the_server(error)
+    if isinstance(error, TimeoutError):
+        return StoreUnavailableError("The database did not answer in time. It is tried again.")
     if isinstance(error, _LOST):
         return StoreUnavailableError(f"The connection to the database broke ({error}). It is tried again.")
     return None
@@ -48,7 +67,7 @@ def of_the_server(error: Any) -> TidingsError:
         return StatementError(f"Postgres gave a statement up ({error}): make it faster, or raise statement_timeout.")
     if state.startswith("23"):
         return ConstraintError(f"A constraint refused the row: {error}.")
-    if state.startswith(_GONE_CLASSES):
+    if state in _NOT_HERE or state.startswith(_GONE_CLASSES):
         return StoreUnavailableError(f"The database cannot answer now ({error}). It is tried again.")
     return StatementError(f"Postgres refused a statement: {error}.")
 
@@ -72,7 +91,7 @@ async def connecting() -> AsyncIterator[None]:
         yield
     except (asyncpg.PostgresError, *_LOST) as error:
         raise StoreUnavailableError(
-            f"No connection to the database ({error}): check that it runs, and the URL of the store."
+            f"No connection to the database ({str(error) or 'it is silent'}): check that it runs, and the store's URL."
         ) from error
 
 
@@ -83,8 +102,79 @@ async def borrowed(pool: "asyncpg.Pool[Any]") -> "AsyncIterator[asyncpg.Connecti
         connection = await pool.acquire()
     try:
         yield connection  # type: ignore[misc]
+    except StoreUnavailableError:
+        end(connection)  # after a failover the next one leads to the new primary
+        raise
     finally:
         await pool.release(connection)
+
+
+def is_gone(connection: "asyncpg.Connection[Any]") -> bool:
+    """Say whether a connection is closed."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool has taken it back already
+        return True
+
+
+def end(connection: Any) -> None:
+    """End a connection at once; the server rolls back whatever was open on it."""
+    if not is_gone(connection):
+        connection.terminate()
+
+
+@asynccontextmanager
+async def transaction_on(
+    connection: "asyncpg.Connection[Any]", limit: float | None, **options: Any
+) -> AsyncIterator[None]:
+    """Open a transaction for a block, whose errors stay as they are.
+
+    Raises TransactionHeldTooLongError when it lasts longer than `limit` seconds, also where the block has swallowed
+    its cancellation; StoreUnavailableError when the server does not answer.
+    """
+    transaction = connection.transaction(**options)
+    loop = asyncio.get_running_loop()
+    force = None if limit is None else loop.call_later(limit + ROLLBACK_SECONDS, end, connection)
+    patience, swallowed = asyncio.timeout(limit), False
+    try:
+        async with patience:
+            async with our_errors():
+                await transaction.start()
+            yield
+            if swallowed := patience.expired():
+                raise TimeoutError
+            async with our_errors():
+                await transaction.commit()
+    except BaseException as error:
+        answers = await _rolled_back(transaction, connection)
+        if not patience.expired():
+            raise
+        if isinstance(error, TimeoutError) and not answers and not swallowed:
+            raise StoreUnavailableError("The database did not answer in time. It is tried again.") from error
+        raise TransactionHeldTooLongError(
+            f"A transaction was open for more than {limit:g} s and was rolled back, because every reader of the log "
+            "waits for it. Do slow work before it, or in a Work handler."
+        ) from error
+    finally:
+        if force is not None:
+            force.cancel()
+
+
+async def _rolled_back(transaction: Any, connection: "asyncpg.Connection[Any]") -> bool:
+    """Undo a transaction; where that fails its connection goes, and with it the transaction. Says which it was."""
+    if is_gone(connection):
+        return False
+    if not connection.is_in_transaction():
+        return True
+    try:
+        async with asyncio.timeout(ROLLBACK_SECONDS):
+            await transaction.rollback()
+    except BaseException as error:
+        end(connection)
+        if isinstance(error, Exception):
+            return False
+        raise
+    return True
 
 
 class Session(Protocol):
@@ -104,21 +194,25 @@ class Session(Protocol):
 
 
 class HeldSession:
-    """Says everything on one connection, within whatever transaction is open there."""
+    """Says everything on one connection, within whatever transaction is open there.
 
-    def __init__(self, connection: "asyncpg.Connection[Any]") -> None:
+    `patience`: seconds that a statement may take; None for as long as the connection allows.
+    """
+
+    def __init__(self, connection: "asyncpg.Connection[Any]", patience: float | None = None) -> None:
         self.connection = connection
+        self._patience = patience
 
     def _ours(self, error: Exception) -> Exception:
         # InterfaceError is said of a lost connection, and of a statement with too few arguments.
-        if isinstance(error, asyncpg.InterfaceError) and not self.connection.is_closed():
+        if isinstance(error, asyncpg.InterfaceError) and not is_gone(self.connection):
             return StatementError(f"A statement was not sent: {error}.")
         return translated(error) or error
 
     async def rows(self, sql: str, *args: Any) -> Rows:
         """Execute one statement; return its rows."""
         try:
-            return await self.connection.fetch(sql, *args)
+            return await self.connection.fetch(sql, *args, timeout=self._patience)
         except Exception as error:
             raise self._ours(error) from error
 
@@ -126,10 +220,10 @@ class HeldSession:
         """Execute one statement; return how many rows it changed."""
         try:
             if args:
-                return _changed(await self.connection.execute(sql, *args))
+                return _changed(await self.connection.execute(sql, *args, timeout=self._patience))
             # Without arguments `execute` would take several statements, a COMMIT among them.
-            statement = await self.connection.prepare(sql, name="")
-            await statement.fetch()
+            statement = await self.connection.prepare(sql, name="", timeout=self._patience)
+            await statement.fetch(timeout=self._patience)
             return _changed(statement.get_statusmsg() or "")
         except Exception as error:
             raise self._ours(error) from error
@@ -137,7 +231,7 @@ class HeldSession:
     async def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], Rows]:
         """Execute one statement; return its column names (none if there are no rows) and its rows."""
         try:
-            rows = await self.connection.fetch(sql, *args)
+            rows = await self.connection.fetch(sql, *args, timeout=self._patience)
             return tuple(rows[0].keys()) if rows else (), [tuple(row) for row in rows]
         except Exception as error:
             raise self._ours(error) from error
@@ -145,7 +239,7 @@ class HeldSession:
     async def script(self, sql: str) -> None:
         """Execute several statements."""
         try:
-            await self.connection.execute(sql)
+            await self.connection.execute(sql, timeout=self._patience)
         except Exception as error:
             raise self._ours(error) from error
 

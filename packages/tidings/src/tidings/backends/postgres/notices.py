@@ -5,6 +5,7 @@ and outside it leaves 0.99. A notice is a hint: polling is the truth.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,6 +26,10 @@ LONGEST_PAYLOAD = 7000
 EVERYTHING = "*"
 RECONNECT_SECONDS = 0.5
 """Between two tries to listen again."""
+
+PING_SECONDS, PONG_SECONDS = 15.0, 5.0
+"""How often the listening connection is asked whether it lives, and how long it may take to answer: of a network that
+swallows everything it would hear nothing."""
 
 
 class Notices:
@@ -59,7 +64,8 @@ class Notices:
             self._listening.cancel()
             await asyncio.wait([self._listening])
         if self._connection is not None:
-            await self._connection.close()
+            with contextlib.suppress(Exception):  # asyncpg has ended it then
+                await self._connection.close(timeout=PONG_SECONDS)
 
     def send(self, topics: set[str]) -> None:
         """Tell other processes, soon."""
@@ -92,13 +98,30 @@ class Notices:
 
     async def _keep_listening(self) -> None:
         while True:
-            await self._closed.wait()
+            await self._is_closed()
             try:
                 await self._connect_and_listen()
                 self._heard(None)  # what was said while nobody listened
             except Exception as error:
                 log.debug("Listening ended and is begun again: %s", error)
                 await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _is_closed(self) -> None:
+        """Wait until the listening connection is closed, or does not answer any more."""
+        while not self._closed.is_set():
+            try:
+                async with asyncio.timeout(PING_SECONDS):
+                    await self._closed.wait()
+            except TimeoutError:
+                await self._ping()
+
+    async def _ping(self) -> None:
+        assert self._connection is not None  # it listens
+        try:
+            await self._connection.execute("SELECT 1", timeout=PONG_SECONDS)
+        except Exception:
+            self._connection.terminate()
+            self._closed.set()
 
     def _on_notice(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
         sender, *topics = str(payload).split("\n")

@@ -9,13 +9,24 @@ from typing import Any, TypeVar
 import asyncpg
 
 from tidings.backends.postgres import migrations
-from tidings.backends.postgres.driver import BorrowingSession, HeldSession, Session, borrowed, connecting, our_errors
+from tidings.backends.postgres.driver import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
+    SCRIPT_SECONDS,
+    BorrowingSession,
+    HeldSession,
+    Session,
+    borrowed,
+    connecting,
+    our_errors,
+    transaction_on,
+)
 from tidings.backends.postgres.fence import HOLDER, Fence
 from tidings.backends.postgres.grouping import Groups
 from tidings.backends.postgres.notices import Notices
 from tidings.backends.postgres.statements import PostgresStatements
 from tidings.backends.postgres.statements.log import APPEND_ONE
-from tidings.errors import StoreUnavailableError, TransactionError, TransactionHeldTooLongError
+from tidings.errors import StoreUnavailableError, TransactionError
 from tidings.events import FOREVER, Envelope
 from tidings.hosts import pid_exists, this_host
 from tidings.points import reach
@@ -39,6 +50,14 @@ CONNECTIONS = 10
 
 NET_SECONDS = 1.0
 """Without notices (behind a pooler) everything is looked at so often; with them, ten times more rarely."""
+
+_NOT_FOR_EVER = {
+    "idle_in_transaction_session_timeout": "30s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "4",
+}
+"""What the server is told: it ends the transaction of a machine that is gone or frozen, for it would hold the fence."""
 
 
 def open_store(url: str, world: World) -> "PostgresStore":
@@ -73,11 +92,14 @@ class PostgresStore:
             self.pooled = await self._is_pooled()
             self._pool = await asyncpg.create_pool(
                 self._url,
-                min_size=1,
+                min_size=0,
                 max_size=CONNECTIONS,
                 statement_cache_size=0 if self.pooled else 200,
                 reset=_no_reset,
-                server_settings={"application_name": "tidings"},
+                timeout=CONNECT_SECONDS,
+                command_timeout=ANSWER_SECONDS,
+                # Of others a pooler refuses a connection.
+                server_settings={"application_name": "tidings", **({} if self.pooled else _NOT_FOR_EVER)},
             )
         try:
             await self._prepare(migrate and not read_only)
@@ -122,12 +144,14 @@ class PostgresStore:
         return pooled
 
     async def _connect(self, **options: Any) -> "asyncpg.Connection[Any]":
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(self._url, **options)
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            self._url, timeout=CONNECT_SECONDS, command_timeout=ANSWER_SECONDS, **options
+        )
         return connection
 
     async def _migrate(self) -> None:
-        async with our_errors(), borrowed(self._open_pool) as connection, connection.transaction():
-            await migrations.apply(HeldSession(connection), self.lanes)
+        async with borrowed(self._open_pool) as connection, transaction_on(connection, None):
+            await migrations.apply(HeldSession(connection, SCRIPT_SECONDS), self.lanes)
 
     @property
     def _open_pool(self) -> "asyncpg.Pool[Any]":
@@ -151,9 +175,10 @@ class PostgresStore:
 
     async def script(self, sql: str) -> None:
         """Run the script of the service's own tables, in a transaction, one process at a time."""
-        async with our_errors(), borrowed(self._open_pool) as connection, connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", migrations.LOCK)
-            await connection.execute(sql)
+        async with borrowed(self._open_pool) as connection, transaction_on(connection, None):
+            session = HeldSession(connection, SCRIPT_SECONDS)
+            await session.rows("SELECT pg_advisory_xact_lock($1)", migrations.LOCK)
+            await session.script(sql)
 
     async def migrations(self) -> list[tuple[str, str, bool]]:
         """Return every migration: its name, its SQL, and whether it was applied."""
@@ -188,20 +213,12 @@ class PostgresStore:
         """
         self._refuse_inside()
         task = asyncio.current_task()
-        async with our_errors(), borrowed(self._open_pool) as connection:
+        async with borrowed(self._open_pool) as connection:
             statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence, locking=True)
-            limit = asyncio.timeout(self.hold_limit)
             self._holders.add(task)
             try:
-                async with limit, connection.transaction():
+                async with transaction_on(connection, self.hold_limit):
                     yield statements
-            except TimeoutError as error:
-                if not limit.expired():
-                    raise
-                raise TransactionHeldTooLongError(
-                    f"A transaction was open for more than {self.hold_limit:g} s and was rolled back, because every "
-                    "reader of the log waits for it. Do slow work before it, or in a Work handler."
-                ) from error
             finally:
                 self._holders.discard(task)
         self.notify(statements.touched)
@@ -216,11 +233,10 @@ class PostgresStore:
     async def snapshot(self) -> AsyncIterator[PostgresStatements]:
         """Statements over one committed state."""
         async with (
-            our_errors(),
             borrowed(self._open_pool) as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
+            transaction_on(connection, None, isolation="repeatable_read", readonly=True),
         ):
-            yield PostgresStatements(HeldSession(connection), self.lanes, self._fence)
+            yield PostgresStatements(HeldSession(connection, SCRIPT_SECONDS), self.lanes, self._fence)
 
     def statements_on(self, session: Session) -> PostgresStatements:
         """Statements within a transaction of the user's; once it has committed, `notify` of what they touched."""
