@@ -14,6 +14,7 @@ from tidings.backends.sqlite.driver import Connection, StandardConnection
 from tidings.backends.sqlite.guard import FileGuard, shareable
 from tidings.backends.sqlite.statements import SqliteStatements
 from tidings.backends.sqlite.statements.log import APPEND_ONE
+from tidings.backends.sqlite.statements.rows import Appended
 from tidings.backends.sqlite.writer import Writer
 from tidings.errors import ServiceError, StoreBusyError, StoreUnavailableError
 from tidings.events import Envelope
@@ -123,7 +124,7 @@ class SqliteStore:
         if self._writing is not None:
             self._commits = InlineCommits() if self.inline_commits else ThreadedCommits()
             statements = SqliteStatements(self._writing, self.lanes)
-            self._writer = Writer(self._writing, statements, self._commits, self._random, HOLD_LIMIT, self._notify)
+            self._writer = Writer(self._writing, statements, self._commits, self._random, HOLD_LIMIT, self._committed)
             self._data_version = self._current_data_version()
 
     def _open_writing(self, file: str) -> Connection:
@@ -226,6 +227,11 @@ class SqliteStore:
                 self._listeners[name].remove(wake)
 
         return stop
+
+    def _committed(self, topics: set[str], appended: Appended | None) -> None:
+        if appended is not None:
+            self.reading.tail = appended
+        self._notify(topics)
 
     def _notify(self, topics: set[str]) -> None:
         for topic in sorted(topics):

@@ -11,6 +11,7 @@ from msgspec import Struct
 from tidings.backends.sqlite.commits import Commits
 from tidings.backends.sqlite.driver import Connection
 from tidings.backends.sqlite.statements import SqliteStatements
+from tidings.backends.sqlite.statements.rows import Appended
 from tidings.errors import (
     StoreBusyError,
     StoreError,
@@ -46,7 +47,7 @@ class Writer:
         commits: Commits,
         random: Random,
         hold_limit: float,
-        committed: Callable[[set[str]], None],
+        committed: Callable[[set[str], Appended | None], None],
     ) -> None:
         self._connection = connection
         self._statements = statements
@@ -192,7 +193,7 @@ class Writer:
             pause = min(pause * 1.5, 0.02)
 
     async def _commit(self) -> None:
-        touched = self._statements.touched
+        touched, appended = self._statements.touched, self._statements.appended
         try:
             await self._commits.perform(self._end)
         except BaseException:
@@ -200,9 +201,9 @@ class Writer:
                 self._roll_back()
                 raise
             # Committed, and cancelled while waiting: listeners must still hear of it.
-            self._committed(touched)
+            self._committed(touched, appended)
             raise
-        self._committed(touched)
+        self._committed(touched, appended)
 
     def _end(self) -> None:
         self._connection.run("COMMIT")

@@ -2,9 +2,11 @@
 
 # ruff: noqa: D102 - the names of the tests say what they do
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from tidings.store import LaneStep, Scheduled, Statements, WorkerRow
@@ -35,6 +37,33 @@ class LogSuite(Opening):
             (lane,) = {record.lane for record in (await reading.read(0, None, every, 9)).records}
             others = [one for one in every if one != lane]
             assert (await reading.read(0, None, others, 9)).records == []
+
+    async def test_reading_on_finds_what_a_snapshot_finds_whatever_was_undone_meanwhile(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            lanes = list(range(0, store.lanes, 2))
+
+            async def undo(statements: Statements) -> None:
+                await statements.append([envelope("never", key="k1")])
+                raise LookupError
+
+            for turn in range(4):
+                name = f"suite.{'happened' if turn % 2 else 'other'}"
+                await store.publish([envelope(f"a{turn}-{n}", key=f"k{n}", type=name) for n in range(5)])
+                with pytest.raises(LookupError):
+                    await store.run(undo)
+                async with store.transaction() as s:
+                    await s.append([envelope(f"b{turn}", key="k2", extensions={"vendor": "value"})])
+                    await s.savepoint()
+                    await s.append([envelope("undone", key="k3")])
+                    await s.roll_back_to_savepoint()
+                    if turn % 2:
+                        await s.append([envelope(f"c{turn}", key="k4", data=b"{}")])
+                head = await store.reading.head()
+                for after in range(head + 1):
+                    page = await store.reading.read(after, ["suite.happened"], lanes, 3)
+                    async with store.snapshot() as snapshot:
+                        assert page.records == (await snapshot.read(after, ["suite.happened"], lanes, 3)).records
+                    assert page.scanned <= head
 
     async def test_an_event_comes_back_as_it_was_written(self, tmp_path: Path) -> None:
         whole = envelope(
@@ -111,6 +140,35 @@ class LogSuite(Opening):
             await store.run(lambda s: s.forget("new"))
             assert await store.reading.subscriptions() == []
             assert not await store.run(lambda s: s.pause("new", None, None))
+
+    async def test_a_fence_lets_no_owner_go_on_and_moves_nothing(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.run(lambda s: s.register(subscription(start=3)))
+            await store.run(lambda s: s.advance("sub", [LaneStep(0, 1, 7, "ann")]))
+            await store.run(lambda s: s.fence("sub"))
+            steps = {step.lane: step for step in await store.reading.steps("sub")}
+            assert steps[0] == LaneStep(0, 2, 7, "ann")
+            assert {step for lane, step in steps.items() if lane} == {
+                LaneStep(lane, 1, 3, None) for lane in range(1, store.lanes)
+            }
+            assert not await store.run(lambda s: s.advance("sub", [LaneStep(0, 2, 9, "ann")]))
+
+    async def test_who_registers_waits_for_those_who_count_on_what_is_registered(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.run(lambda s: s.register(subscription()))
+
+            async def widen(statements: Statements) -> None:
+                await statements.registering()
+                await statements.register(subscription(types=("suite.happened", "suite.other")))
+
+            async with store.transaction() as s:
+                before = await s.subscriptions(steady=True)
+                widening = asyncio.ensure_future(store.run(widen))
+                await asyncio.sleep(0.05)
+                assert await s.subscriptions(steady=True) == before
+                assert not widening.done()
+            await widening
+            assert (await store.reading.subscriptions())[0].types == ("suite.happened", "suite.other")
 
     async def test_workers_beat_and_retire(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:

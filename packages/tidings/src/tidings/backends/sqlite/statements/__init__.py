@@ -8,6 +8,7 @@ from tidings.backends.sqlite.statements.held import HeldStatements
 from tidings.backends.sqlite.statements.log import LogStatements
 from tidings.backends.sqlite.statements.progress import ProgressStatements
 from tidings.backends.sqlite.statements.ready import ReadyStatements
+from tidings.backends.sqlite.statements.rows import Appended
 from tidings.backends.sqlite.statements.scheduled import ScheduledStatements
 from tidings.errors import StatementError
 from tidings.store import Value
@@ -24,11 +25,14 @@ class SqliteStatements(LogStatements, ProgressStatements, HeldStatements, ReadyS
         self._lanes = lanes
         self._depth = 0
         self.touched: set[str] = set()
+        self.appended: Appended | None = None
+        self.tail: Appended | None = None
 
     def start(self) -> None:
         """Begin anew: a transaction has begun or was rolled back."""
         self._depth = 0
         self.touched = set()
+        self.appended = None
 
     async def execute(self, sql: str, args: Sequence[Value]) -> int:
         """Execute the user's statement; return how many rows it changed."""
@@ -51,6 +55,7 @@ class SqliteStatements(LogStatements, ProgressStatements, HeldStatements, ReadyS
     async def roll_back_to_savepoint(self) -> None:
         """Undo what was done since the last savepoint."""
         self._db.run(f"ROLLBACK TO s{self._depth}")
+        self.appended = None  # some of it may be undone
         await self.release()
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from tidings.backends.sqlite.statements.rows import Speaker, marks
+from tidings.backends.sqlite.statements.rows import Appended, Speaker, marks
 from tidings.columns import ENVELOPE_COLUMNS, envelope_row, lane_of, record
 from tidings.events import Envelope
 from tidings.store import LOG_CHANGED, Page, Record
@@ -26,6 +26,9 @@ _ADMIT = (
 WINDOW = 5000
 """Positions that one read looks at, at most: about 1 ms when nothing of them matches."""
 
+MOST_IN_MEMORY = 1 << 20
+"""Bytes of data up to which the newest events are kept for whoever reads them next."""
+
 
 class LogStatements(Speaker):
     """Part of SqliteStatements."""
@@ -34,6 +37,9 @@ class LogStatements(Speaker):
         """Write events to the end of the log, in this order."""
         lanes = self._lanes
         self._db.many(_APPEND, [(lane_of(envelope, lanes), *envelope_row(envelope)) for envelope in envelopes])
+        last = self._db.rows("SELECT last_insert_rowid()")[0][0]
+        small = sum([len(envelope.data) for envelope in envelopes]) <= MOST_IN_MEMORY
+        self.appended = Appended(last + 1 - len(envelopes), envelopes) if small else None
         self.touched.update([envelope.type for envelope in envelopes])
         self.touched.add(LOG_CHANGED)
 
@@ -51,6 +57,9 @@ class LogStatements(Speaker):
 
     async def read(self, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int) -> Page:
         """Read the events of some types (None: of every type) and lanes after a position, in order of position."""
+        # A snapshot may be older than the tail.
+        if self.tail is not None and self.tail.follows(after) and not self._db.in_transaction:
+            return self._read_tail(self.tail, after, types, lanes, limit)
         in_lanes = "" if len(lanes) == self._lanes else f" AND lane IN ({', '.join(map(str, lanes))})"
         of_types = "" if types is None else f" AND type IN ({marks(len(types), 4)})"
         sql = f"{_RECORD} WHERE position > ?1 AND position <= ?2{of_types}{in_lanes} ORDER BY position LIMIT ?3"
@@ -63,6 +72,21 @@ class LogStatements(Speaker):
                 return Page([], after)
             rows = self._db.rows(sql, (after, last, limit, *(types or ())))
         return Page([record(row) for row in rows], rows[-1][0] if rows else last)
+
+    def _read_tail(
+        self, tail: Appended, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int
+    ) -> Page:
+        """Do what `read` does, from memory: a third of the time from commit to handler was reading a row back."""
+        records: list[Record] = []
+        position = after
+        for position, envelope in enumerate(tail.envelopes[after + 1 - tail.first :], after + 1):
+            if types is None or envelope.type in types:
+                lane = lane_of(envelope, self._lanes)
+                if lane in lanes:
+                    records.append(Record(position, lane, envelope))
+                    if len(records) == limit:
+                        break
+        return Page(records, position)
 
     async def records(self, positions: Sequence[int]) -> dict[int, Record]:
         """Return the events at some positions."""
