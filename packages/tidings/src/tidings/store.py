@@ -187,11 +187,17 @@ class LogStatements(Protocol):
 class ProgressStatements(Protocol):
     """What is said of subscriptions, workers and lanes. `advance` is the fence: False means another owner."""
 
+    async def registering(self) -> None:
+        """Keep every other transaction that registers, lands or takes lanes waiting until this one has ended."""
+
     async def register(self, row: SubscriptionRow) -> None:
         """Write a subscription. The first time, its lanes begin at `start`; later, only what it declares changes."""
 
-    async def subscriptions(self) -> list[SubscriptionRow]:
-        """Return every subscription on this log."""
+    async def subscriptions(self, *, steady: bool = False) -> list[SubscriptionRow]:
+        """Return every subscription on this log. `steady`: nobody registers until this transaction has ended."""
+
+    async def fence(self, subscription: str) -> None:
+        """Insert a step that moves nothing in every lane: whoever owns one must take it anew before it commits."""
 
     async def rename(self, old: str, new: str) -> None:
         """Give a subscription another name; its progress and exceptions go with it."""

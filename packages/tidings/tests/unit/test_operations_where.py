@@ -244,7 +244,7 @@ async def test_what_landing_parked_or_refused_stands_under_its_own_name(tmp_path
         await until(landed)
         parked = await place(service, "f1", "*")
         assert parked.state == "parked"
-        assert "No subscription of this service knows else.new.thing" in parked.why
+        assert "No subscription on this log knows else.new.thing" in parked.why
         relayed = await place(service, "f1", "shop:relay")
         assert relayed.state == "not its own"
         (refused,) = await operations.letters(service.store, Filter(("dead",)))

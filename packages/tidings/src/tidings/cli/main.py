@@ -9,7 +9,7 @@ from tidings.cli.check import lock
 from tidings.cli.dead_letters import discard, list_letters, redrive, show_letter
 from tidings.cli.failing import BUG, NOT_SO, CommandError, of_library, of_usage
 from tidings.cli.inspect import list_subscriptions, store_status, tail, where
-from tidings.cli.repair import forget, maintain, migrate, pause, resume
+from tidings.cli.repair import forget, maintain, migrate, narrow, pause, resume
 from tidings.cli.run import run
 from tidings.cli.showing import tell
 from tidings.errors import TidingsError
@@ -42,7 +42,7 @@ def store() -> None:
 
 @tidings.group()
 def subscription() -> None:
-    """Subscriptions: list, pause, resume, forget, lock."""
+    """Subscriptions: list, pause, resume, narrow, forget, lock."""
 
 
 for command in (run, where, tail):
@@ -51,7 +51,7 @@ for command in (list_letters, show_letter, redrive, discard):
     dlq.add_command(command)
 for command in (store_status, migrate, maintain):
     store.add_command(command)
-for command in (list_subscriptions, forget, pause, resume, lock):
+for command in (list_subscriptions, forget, narrow, pause, resume, lock):
     subscription.add_command(command)
 
 

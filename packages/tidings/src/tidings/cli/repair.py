@@ -1,4 +1,4 @@
-"""Commands that change a store or a subscription: pause, resume, forget, migrate, maintain."""
+"""Commands that change a store or a subscription: pause, resume, narrow, forget, migrate, maintain."""
 
 import asyncio
 from collections.abc import Mapping
@@ -35,6 +35,26 @@ def forget(target: Target, name: str, yes: bool) -> None:
         confirm("Forget it for good?", yes)
     asyncio.run(act())
     say(f"{name} is forgotten.")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("event_type", metavar="TYPE")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it stays with what is discarded.")
+@yes_option
+@actor_option
+@store_options
+def narrow(target: Target, name: str, event_type: str, reason: str, yes: bool, actor: str) -> None:
+    """Let a subscription take a type no more, and discard what is parked of it."""
+    tell(f"{name} will not take {event_type} any more; what is parked of it for {name} is discarded.")
+    confirm("Give it up for good?", yes)
+
+    async def act() -> int:
+        async with target.writing() as store:
+            return await operations.narrow(store, name, event_type, actor=actor, reason=reason, now=now())
+
+    number = asyncio.run(act())
+    say(f"{name} takes {event_type} no more; {number} parked events were discarded by {actor}: {reason}")
 
 
 def _numbers(counts: Mapping[str, int]) -> str:

@@ -20,7 +20,7 @@ from tidings.points import reach
 from tidings.publishing.outbox import Outbox
 from tidings.publishing.producer import Cause, Producer, StableIds
 from tidings.publishing.transaction import Transaction
-from tidings.store import RETRY, Failure, Held, LaneStep, Record, Statements, Store
+from tidings.store import PARKED, RETRY, Failure, Held, LaneStep, Record, Statements, Store
 from tidings.world import World
 
 BATCH_SECONDS = 0.02
@@ -163,7 +163,8 @@ class Effects:
             await transaction.undo()
             batch.outbox.cut(mark)
             batch.held.append(row)
-            batch.failed.append(record.position)
+            if row.state != PARKED:
+                batch.failed.append(record.position)
             if row.blocks and row.key is not None:
                 batch.closed.add(row.key)
             return False
@@ -190,7 +191,7 @@ class Effects:
     async def _hold_alone(self, row: Held, lanes: Lanes, steps: Sequence[LaneStep], seen: int = 0) -> Taken:
         await self._hold([row], lanes, steps)
         lanes.confirm(steps, seen)
-        return Taken(seen, [row.position], False)
+        return Taken(seen, [row.position] if row.state != PARKED else [], False)
 
     async def _hold(self, rows: Sequence[Held], lanes: Lanes, steps: Sequence[LaneStep]) -> None:
         async def unit(statements: Statements) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -31,14 +31,12 @@ class Landing:
         transport: Transport,
         store: Store,
         world: World,
-        known: Collection[str],
         source: str,
         horizon_seconds: float,
     ) -> None:
         self._transport = transport
         self._store = store
         self._world = world
-        self._known = known
         self._source = source
         self._horizon = int(horizon_seconds * 1e6)
         self._stopping = False
@@ -87,6 +85,8 @@ class Landing:
         )
 
     async def _unit(self, statements: Statements, arrived: Sequence[tuple[Envelope, str | None]]) -> None:
+        # By what is stored, not by what this release declares: the lanes of a newer one may read it.
+        known = {name for row in await statements.subscriptions(steady=True) for name in row.types}
         # What this service itself has sent is in the log already.
         good = [envelope for envelope, reason in arrived if reason is None and envelope.source != self._source]
         refused = {envelope.id: reason for envelope, reason in arrived if reason is not None}
@@ -98,7 +98,7 @@ class Landing:
         held = [
             await self._held(statements, envelope, refused.get(envelope.id))
             for envelope in fresh
-            if envelope.id in refused or envelope.type not in self._known
+            if envelope.id in refused or envelope.type not in known
         ]
         if held:
             await statements.hold(held)
@@ -114,6 +114,6 @@ class Landing:
             key=envelope.key,
             blocks=False,
             state=PARKED if refused is None else DEAD,
-            reason=refused or f"No subscription of this service knows {envelope.type}.",
+            reason=refused or f"No subscription on this log knows {envelope.type}.",
             updated=self._world.now(),
         )

@@ -62,13 +62,17 @@ class Lanes:
         """Forget lanes that another worker has taken meanwhile; say whether to take a free one, or to release some."""
         steps = await self._store.reading.steps(self._subscription)
         for step in steps:
-            if step.owner != self._worker:
+            if not self._has(step):
                 self._owned.pop(step.lane, None)
         others = [step for step in steps if step.lane not in self._owned]
         forgotten = any(step.owner == self._worker for step in others)
         # A lane that was too careful to be handed on when another worker came may be calm now.
         surplus = any(not self.careful(lane) for lane in sorted(self.owned)[self._part(alive) :])
         return forgotten or surplus or (self.lacks(alive) and any(self._is_free(step, alive) for step in others))
+
+    def _has(self, step: LaneStep) -> bool:
+        """Say whether the newest step of a lane is the one that this worker knows, and is in its name."""
+        return step.owner == self._worker and step.lane in self._owned and self._owned[step.lane].step == step.step
 
     def lose_all(self) -> None:
         """Forget every lane: another owner has taken over, or this worker's state is in doubt."""
@@ -80,9 +84,10 @@ class Lanes:
         A lane is free if it was released, or if its owner is not alive; then its events are run carefully at first.
         """
 
-        async def unit(statements: Statements) -> tuple[dict[int, Lane], list[int]]:
+        async def unit(statements: Statements) -> tuple[dict[int, Lane], set[int], Sequence[str] | None]:
+            types = await self._stored_types(statements)
             steps = await statements.steps(self._subscription)
-            mine = [step for step in steps if step.owner == self._worker and step.lane in self._owned]
+            mine = [step for step in steps if self._has(step)]
             part = self._part(alive)
             taken: dict[int, Lane] = {}
             cares: dict[str | None, Care] = {None: Care(0)}
@@ -96,15 +101,23 @@ class Lanes:
             # A careful lane is not handed on: its next owner would not know of its last owner's death.
             surplus = [step.lane for step in mine[part:] if not self.careful(step.lane)]
             await self._release(statements, surplus)
-            return taken, surplus
+            return taken, {step.lane for step in mine} - set(surplus), types
 
-        taken, surplus = await self._store.run(unit)
-        for lane in surplus:
-            del self._owned[lane]
-        self._owned.update(taken)
+        taken, kept, self._types = await self._store.run(unit)
+        self._owned = {lane: known for lane, known in self._owned.items() if lane in kept} | taken
         if taken:
             reach("lane.taken")
         return bool(taken)
+
+    async def _stored_types(self, statements: Statements) -> Sequence[str] | None:
+        """Return what the subscription takes, as every release has it together; None for every type.
+
+        Read in the transaction that takes lanes, and fenced by each change: so no lane passes what is wanted from it.
+        """
+        if self._types is None:
+            return None
+        rows = await statements.subscriptions(steady=True)
+        return next((row.types for row in rows if row.name == self._subscription), self._types)
 
     def _is_free(self, step: LaneStep, alive: Collection[str]) -> bool:
         return step.owner is None or step.owner not in alive or step.owner == self._worker

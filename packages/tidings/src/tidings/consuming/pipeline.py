@@ -9,7 +9,7 @@ from typing import Any
 from tidings.consuming.executor import Executor, Opened
 from tidings.consuming.subscription import TRANSACTION, Subscription, second_hint
 from tidings.consuming.work import SyncWork, Work
-from tidings.errors import DeliveryFailedError, DeliveryTimeoutError
+from tidings.errors import DeliveryFailedError, DeliveryTimeoutError, UnknownEventTypeError
 from tidings.events import Envelope, Event, Registry, decode_event
 from tidings.points import ProcessEnd
 from tidings.publishing.producer import HANDLING
@@ -87,6 +87,7 @@ class Pipeline:
     """Runs one subscription's handler for an envelope: decode, the steps, the handler."""
 
     def __init__(self, subscription: Subscription, registry: Registry) -> None:
+        self._name = subscription.name
         self._registry = registry
         # A subscription to one class of a type reads that class; otherwise the newest does, upcast where needed.
         self._into = {cls.__event_type__.name: cls for cls in subscription.events}
@@ -97,7 +98,9 @@ class Pipeline:
 
     def decode(self, envelope: Envelope) -> Event:
         """Return the event; raises ParkedEventError or EventDecodeError."""
-        return decode_event(envelope, self._registry, self._into.get(envelope.type))
+        if envelope.type not in self._into:
+            raise UnknownEventTypeError(f"{self._name} does not take {envelope.type} in this release.")
+        return decode_event(envelope, self._registry, self._into[envelope.type])
 
     def run(self, envelope: Envelope, hand: Hand) -> Awaitable[None]:
         """Decode and handle; raises whatever decoding or the handler raises."""

@@ -15,7 +15,7 @@ from tidings.consuming.runner import Taken
 from tidings.consuming.subscription import Subscription
 from tidings.consuming.suspects import AliveIn, Suspects
 from tidings.consuming.work import Work
-from tidings.errors import LeaseLostError, StoreError
+from tidings.errors import LeaseLostError, ParkedEventError, StoreError
 from tidings.events import Envelope
 from tidings.points import reach
 from tidings.publishing.outbox import Outbox
@@ -314,7 +314,7 @@ class WorkRunner:
             await self._give_back(row)  # the store itself failed: that is no attempt
         else:
             attempt = row.attempt if self.outage.counts else row.attempt - 1
-            self._outcome([row.position], succeeded=False)
+            self._outcome([] if isinstance(error, ParkedEventError) else [row.position], succeeded=False)
             await self._fail(row, record, attempt, error)
 
     def _outcome(self, failed: Sequence[int], *, succeeded: bool) -> None:

@@ -1,5 +1,6 @@
 """The first thing a worker does: write its subscriptions to the store, miss none, and bring parked events back."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
@@ -11,6 +12,8 @@ from tidings.errors import ParkedEventError, ServiceError, SubscriptionVanishedE
 from tidings.store import BEHIND, DISCARDED, LANDING, PARKED, RETRY, Held, Record, Statements, SubscriptionRow
 from tidings.world import World, microseconds
 
+log = logging.getLogger("tidings")
+
 PAGE = 200
 """Parked events that one sweep reads at a time."""
 
@@ -21,6 +24,7 @@ async def register(statements: Statements, service: str, subscriptions: Sequence
     Raises SubscriptionVanishedError when the store knows one that the code no longer declares, ServiceError when
     another service has the name.
     """
+    await statements.registering()
     known = {row.name: row for row in await statements.subscriptions()}
     for subscription in subscriptions:
         old = subscription.renamed_from
@@ -35,8 +39,25 @@ async def register(statements: Statements, service: str, subscriptions: Sequence
             )
         if row is not None and (row.kind, row.ordered) != (subscription.kind, subscription.ordered):
             await _check_settled(statements, row, subscription)
-        await statements.register(await _row(statements, service, subscription, row))
+        await _write(statements, await _row(statements, service, subscription, row), row, subscription)
     _check_vanished(service, known.values(), {subscription.name for subscription in subscriptions})
+
+
+async def _write(
+    statements: Statements, row: SubscriptionRow, known: SubscriptionRow | None, subscription: Subscription
+) -> None:
+    await statements.register(row)
+    if known is not None and known.types != row.types:
+        # Releases run side by side: an owner that knows less must not move its lanes past what is wanted from now on.
+        await statements.fence(row.name)
+    if left := sorted(set(row.types) - set(subscription.types)):
+        log.warning(
+            "Subscription %s does not take %s here, which another release of it takes: such events are parked. If "
+            "none shall take them any more, say `tidings subscription narrow %s TYPE`.",
+            row.name,
+            ", ".join(left),
+            row.name,
+        )
 
 
 async def _check_settled(statements: Statements, row: SubscriptionRow, subscription: Subscription) -> None:
@@ -65,9 +86,9 @@ async def _row(
     statements: Statements, service: str, subscription: Subscription, known: SubscriptionRow | None
 ) -> SubscriptionRow:
     if known is not None:
-        return replace(
-            known, service=service, kind=subscription.kind, ordered=subscription.ordered, types=subscription.types
-        )
+        # Types are only added here: an older release that starts later must not take away what a newer one added.
+        types = tuple(sorted({*known.types, *subscription.types}))
+        return replace(known, service=service, kind=subscription.kind, ordered=subscription.ordered, types=types)
     if isinstance(subscription.start, datetime):
         start = await statements.position_at(microseconds(subscription.start))
     else:
@@ -87,16 +108,21 @@ async def unpark(
     back = 0
     for subscription in subscriptions:
         for row, record in await _parked(statements, subscription.name):
-            if _takes(subscription, pipelines, record):
+            if _takes(subscription, pipelines, record) and await _still_parked(statements, row):
                 await statements.hold([_row_of(row, subscription, record, world, RETRY)])
                 back += 1
     for row, record in await _parked(statements, LANDING):
         takers = [subscription for subscription in subscriptions if _takes(subscription, pipelines, record)]
-        if takers:
-            await statements.unhold(LANDING, row.position)
-        for subscription in takers:
-            back += await _bring_back(statements, row, subscription, record, world)
+        if takers and await statements.unhold(LANDING, row.position):
+            for subscription in takers:
+                back += await _bring_back(statements, row, subscription, record, world)
     return back
+
+
+async def _still_parked(statements: Statements, row: Held) -> bool:
+    """Say whether another worker's sweep was not faster, after which the event may be handled by now."""
+    current = await statements.held(row.subscription, [row.position])
+    return bool(current) and current[0].state == PARKED
 
 
 async def _bring_back(

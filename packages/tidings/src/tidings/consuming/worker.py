@@ -115,10 +115,7 @@ class Worker:
             self._start_subscription(subscription)
         self._start(self._timers.run())
         if self._transport is not None:
-            known = {name for subscription in self._subscriptions for name in subscription.types}
-            self._landing = Landing(
-                self._transport, self._store, self._world, known, self._producer.source, self._horizon
-            )
+            self._landing = Landing(self._transport, self._store, self._world, self._producer.source, self._horizon)
             self._landing_task = asyncio.create_task(self._landing.run())
         self._background.append(asyncio.create_task(self._sweep()))
 

@@ -6,7 +6,7 @@ Every time is in microseconds since 1970 UTC, and `now` is given by the caller.
 from tidings.operations.dead_letters import DeadLetter, Filter, Outcome, discard, letters, redrive
 from tidings.operations.lock import Difference, declared, differences, lock_from_json, lock_to_json
 from tidings.operations.overview import Status, SubscriptionStatus, WorkerStatus, status, tail
-from tidings.operations.subscriptions import forget, pause, resume
+from tidings.operations.subscriptions import forget, narrow, pause, resume
 from tidings.operations.upkeep import DAY, Maintained, Migration, maintain, migrate, migrations
 from tidings.operations.whereabouts import Place, Whereabouts, where
 
@@ -33,6 +33,7 @@ __all__ = [
     "maintain",
     "migrate",
     "migrations",
+    "narrow",
     "pause",
     "redrive",
     "resume",

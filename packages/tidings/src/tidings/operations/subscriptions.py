@@ -1,9 +1,12 @@
-"""What an operator does to a subscription: pause it, let it go on, make the store forget it."""
+"""What an operator does to a subscription: pause it, let it go on, take less, make the store forget it."""
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from tidings.errors import OperationError
-from tidings.store import Statements, Store, SubscriptionRow
+from tidings.operations.dead_letters import Filter, discard
+from tidings.store import PARKED, Statements, Store, SubscriptionRow
 
 
 async def pause(store: Store, name: str, *, actor: str, reason: str) -> None:
@@ -40,6 +43,32 @@ async def forget(store: Store, name: str) -> None:
         await statements.forget(name)
 
     await store.run(unit)
+
+
+async def narrow(store: Store, name: str, event_type: str, *, actor: str, reason: str, now: int) -> int:
+    """Let a subscription take a type no more; discard what is parked of it, and return how many events that were.
+
+    A release that declares the type adds it again when it starts. Raises OperationError for a name or a type that is
+    not known, for the only type of a subscription, or a blank actor or reason.
+    """
+    if not actor.strip() or not reason.strip():
+        raise OperationError("A type is given up in somebody's name and for a reason: give both.")
+
+    async def unit(statements: Statements) -> None:
+        await statements.registering()
+        row = await _known(statements, name)
+        left = tuple(one for one in row.types if one != event_type)
+        if left == row.types or not left:
+            raise OperationError(
+                f"{name} takes {', '.join(row.types) or 'no type'}: name one of several that it takes. One that takes "
+                f"nothing any more is given up with `tidings subscription forget {name}`."
+            )
+        await statements.register(replace(row, types=left))
+        await statements.fence(name)  # no owner goes on to read the type
+
+    await store.run(unit)
+    parked = Filter(states=(PARKED,), subscription=name, type=event_type)
+    return (await discard(store, parked, actor=actor, reason=reason, now=now)).done
 
 
 async def _known(statements: Statements, name: str) -> SubscriptionRow:

@@ -1,7 +1,7 @@
 """The promises, checked over everything a simulation left behind. Each check returns what it found broken."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -12,9 +12,9 @@ from tidings.operations import where
 from tidings.store import BEHIND, DEAD, LANDING, PARKED, RETRY, Statements, Store
 from tidings.testing.simulation.clients import History
 from tidings.testing.simulation.network import Network
-from tidings.testing.simulation.workload import SOURCE, SUBSCRIPTIONS, Child, Foreign, Novel, Placed, Timer, outgoing
+from tidings.testing.simulation.workload import SOURCE, Child, Foreign, Novel, Placed, Timer, Waning, outgoing
 
-CLASSES = {event_type(cls).name: cls for cls in (Placed, Child, Timer, Foreign, Novel)}
+CLASSES = {event_type(cls).name: cls for cls in (Placed, Child, Timer, Foreign, Novel, Waning)}
 RELAY = f"{SOURCE}:relay"
 
 
@@ -37,6 +37,7 @@ class Facts(Struct):
     subscriptions: dict[str, tuple[bool, tuple[str, ...]]]
     log: list[Seen]
     kept: set[int]
+    landed_unknown: set[int]
     effects: list[tuple[int, str, int]]
     states: dict[tuple[str, int], list[str]]
     skipped: set[tuple[str, int]]
@@ -44,8 +45,8 @@ class Facts(Struct):
     scheduled: set[str]
 
 
-async def collect(statements: Statements, names: Sequence[str]) -> Facts:
-    """Read everything from the store."""
+async def collect(statements: Statements, subscriptions: dict[str, tuple[bool, tuple[str, ...]]]) -> Facts:
+    """Read everything from the store. `subscriptions`: name -> whether order is kept, and the event types."""
     log = [Seen(*row) for row in await _rows(statements, "SELECT * FROM seen_log ORDER BY position")]
     at = {(seen.id, seen.source): seen.position for seen in log}
     effects = await _rows(statements, "SELECT seq, subscription, id, source FROM effects ORDER BY seq")
@@ -61,9 +62,10 @@ async def collect(statements: Statements, names: Sequence[str]) -> Facts:
                 states[row.name, seen.position].append("pending")
     gave_order_up = await _rows(statements, "SELECT subscription, position FROM tidings_held WHERE blocks = 0")
     return Facts(
-        subscriptions={name: SUBSCRIPTIONS[name] for name in names},
+        subscriptions=subscriptions,
         log=log,
         kept={row[0] for row in await _rows(statements, "SELECT position FROM tidings_log")},
+        landed_unknown={row[0] for row in await _rows(statements, "SELECT position FROM seen_landing")},
         effects=[(seq, name, at.get((event_id, source), -1)) for seq, name, event_id, source in effects],
         states=states,
         skipped={(name, position) for name, position in gave_order_up},
@@ -124,12 +126,15 @@ def _state(name: str, seen: Seen, states: list[str], effects: int) -> Iterator[s
 
 
 def ordered(facts: Facts, after_dead: str) -> Iterator[str]:
-    """Promise 3: an ordered subscription handles the events of a key in the order of the log."""
+    """Promise 3: an ordered subscription handles the events of a key in the order of the log.
+
+    What landed before any release took its type comes back after what followed it.
+    """
     by_position = {seen.position: seen for seen in facts.log}
     for name in [name for name, (is_ordered, _) in facts.subscriptions.items() if is_ordered]:
         newest: dict[str | None, int] = {}
         for _, subscription, position in facts.effects:
-            if subscription != name or position < 0:
+            if subscription != name or position < 0 or position in facts.landed_unknown:
                 continue
             key = by_position[position].key
             if position < newest.get(key, 0) and after_dead == "block":
@@ -141,7 +146,7 @@ def ordered(facts: Facts, after_dead: str) -> Iterator[str]:
 def _overtaken(facts: Facts, name: str, newest: dict[str | None, int]) -> Iterator[str]:
     for seen in facts.log:
         waiting = set(facts.states.get((name, seen.position), [])) & {DEAD, RETRY, BEHIND, "ready", "pending"}
-        open_key = (name, seen.position) in facts.skipped
+        open_key = (name, seen.position) in facts.skipped or seen.position in facts.landed_unknown
         if waiting and not open_key and seen.position < newest.get(seen.key, 0):
             yield f"{name} has position {seen.position} {waiting.pop()}, and handled {newest[seen.key]} of its key"
 

@@ -23,6 +23,7 @@ from tidings.testing.simulation.workload import (
     Simulated,
     Timer,
     Troubles,
+    Waning,
 )
 
 KEYS = ("red", "green", "blue")
@@ -67,6 +68,7 @@ class Clients:
             (self._order, 4),
             (self._delay, 2),
             (self._foreign, 4),
+            (self._publish_what_changes, 3),
             (self._burst, 1),
             (self._tend, 2),
         ]
@@ -125,6 +127,18 @@ class Clients:
         if told:
             self.history.acknowledged.add(envelope.id)
 
+    async def _publish_what_changes(self) -> None:
+        """Publish what only the release of the asked process knows."""
+        key, fails = self.random.choice(KEYS), self._troubles(0.1, 2)
+
+        async def publish(service: Service) -> Envelope:
+            knows_novel = Novel in service.registry.classes()
+            return await service.publish((Novel if knows_novel else Waning)(key=key, fails=fails))
+
+        told, envelope = await self.through(publish)
+        if told:
+            self.history.acknowledged.add(envelope.id)
+
     async def _burst(self) -> None:
         await asyncio.gather(*[self._publish() for _ in range(4)])
 
@@ -174,7 +188,7 @@ class Clients:
 
     async def _foreign(self) -> None:
         random = self.random
-        cls: type[Foreign | Novel] = Novel if random.random() < 0.25 else Foreign
+        cls: type[Foreign | Novel | Waning] = random.choice((Foreign, Foreign, Novel, Waning))
         event = cls(key=random.choice(KEYS), fails=self._troubles(0.1, 2))
         event_id = self._id()
         for source in random.choice((("web",), ("web", "app"))):  # ids are the source's own: two may use the same

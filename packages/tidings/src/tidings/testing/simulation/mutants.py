@@ -307,6 +307,37 @@ def _unpark_forgotten() -> list[Patch]:
 
 
 @_mutant
+def _registration_without_a_fence() -> list[Patch]:
+    """A release that takes more types leaves the lanes to owners that know less, and pass them."""
+
+    async def fence(self: Any, subscription: str) -> None:
+        return
+
+    return [(_owner("fence"), "fence", fence)]
+
+
+@_mutant
+def _releases_read_what_they_declare() -> list[Patch]:
+    """Each release reads the types that it declares itself, and passes those of the other."""
+
+    async def declared(self: Lanes, statements: Statements) -> Any:
+        return self._types
+
+    return [(Lanes, "_stored_types", declared)]
+
+
+@_mutant
+def _an_older_release_takes_types_away() -> list[Patch]:
+    """The last release that starts says which types a subscription takes."""
+    row = registration._row
+
+    async def replaced(statements: Statements, service: str, subscription: Any, known: Any) -> Any:
+        return replace(await row(statements, service, subscription, known), types=subscription.types)
+
+    return [(registration, "_row", replaced)]
+
+
+@_mutant
 def _fail_without_the_fence() -> list[Patch]:
     """An attempt that failed is held, though another worker has taken the work over."""
 

@@ -33,6 +33,7 @@ class Process:
         self.alive = True
         self.frozen = False
         self.started = False
+        self.release = 1
         self.tasks: set[asyncio.Task[Any]] = set()
         self.aside: list[Any] = []
         self.death = asyncio.Event()

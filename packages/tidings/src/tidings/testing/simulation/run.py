@@ -19,14 +19,14 @@ from tidings import points
 from tidings.backends.sqlite import open_store
 from tidings.consuming import worker
 from tidings.service import Service, uuid7_ids
-from tidings.store import LANDING, PARKED, Store
+from tidings.store import PARKED, Store
 from tidings.testing.simulation import checks
 from tidings.testing.simulation.clients import Clients
 from tidings.testing.simulation.loop import GROUP, SimulatedLoop, StuckError, bury
 from tidings.testing.simulation.mutants import planted
 from tidings.testing.simulation.network import Network, SimulatedTransport
 from tidings.testing.simulation.process import EPOCH, Crash, Process
-from tidings.testing.simulation.workload import SOURCE, SUBSCRIPTIONS, Options, Witness, declare
+from tidings.testing.simulation.workload import SOURCE, SUBSCRIPTIONS, Options, Witness, declare, subscribed
 from tidings.testing.unfinished import unfinished
 from tidings.world import World
 
@@ -120,7 +120,8 @@ class Simulation:
         )
         self._focus = dict.fromkeys(draw.sample(points.POINTS, draw.choice((0, 1, 2))), 0.2)
         self._crashes_left = draw.choice((0, 1, 2, 4))
-        self._release = draw.choice((1, 2))
+        self._first_release = self._release = draw.choice((1, 1, 2))
+        self._side_by_side = False
         self._deployed = asyncio.Event()
         self._deployed.set()
         self._with_relay = draw.random() < 0.7
@@ -150,8 +151,10 @@ class Simulation:
         running = [asyncio.ensure_future(self._slot(number)) for number in range(slots)]
         seconds = self.random.choice((1.0, 5.0, 12.0))
         faults = asyncio.ensure_future(self._faults(seconds))
+        rolls = self._release == 1 and self.random.random() < 0.7
+        rolling = asyncio.ensure_future(self._at(self.random.random() * seconds, self._roll)) if rolls else faults
         await self.clients.work(self.random.randint(2, 10), seconds)
-        await faults
+        await asyncio.gather(faults, rolling)
         await self._heal()
         await self._drain()
         await self._check("after healing")
@@ -181,7 +184,8 @@ class Simulation:
         self._processes.append(process)
         if not self._healed and self.random.random() < 0.15:
             process.crash_after = int(self.random.random() * 300)
-        process.make(self._live(process, self._release))
+        release = self.random.choice((1, 2)) if self._side_by_side else self._release
+        process.make(self._live(process, release))
         return process
 
     async def _live(self, process: Process, release: int) -> None:
@@ -192,6 +196,7 @@ class Simulation:
             clock=process.clock,
             random=process.random,
         )
+        process.release = release
         process.prepare(service, self._is_alive)
         declare(service, self.witness, self._options, release)
         service.transport = SimulatedTransport(self.network)
@@ -267,6 +272,11 @@ class Simulation:
         await asyncio.sleep(2 + self.random.random() * 6)
         process.clock_error = timedelta(0)
 
+    async def _roll(self) -> None:
+        """Let two releases run side by side from now on: each process that starts is of one of them."""
+        self._side_by_side = not self._healed
+        await self._stop()
+
     # The end.
 
     async def _heal(self) -> None:
@@ -282,12 +292,17 @@ class Simulation:
         await self.clients.resume_all()
 
     async def _deploy(self) -> None:
-        """Stop every process, then start the second release."""
-        self._deployed.clear()
+        """Stop every process, then start the second release; or let it take over from the first one by one."""
+        if self._side_by_side:
+            self._side_by_side, self._release = False, 2
+        else:
+            self._deployed.clear()
         for process in self._processes:
-            process.stopping.set()
+            if process.release != self._release or not self._deployed.is_set():
+                process.stopping.set()
         for process in self._processes:
-            await process.death.wait()
+            if process.stopping.is_set():
+                await process.death.wait()
         self._release = 2
         self._deployed.set()
 
@@ -306,7 +321,7 @@ class Simulation:
         async with self._looking() as store:
             statements = store.reading
             left = [one for one in await unfinished(statements) if self._with_relay or one.subscription != checks.RELAY]
-            rows = await statements.letters([PARKED], LANDING, 0, 1000)
+            rows = await statements.letters([PARKED], None, 0, 1000)
             records = await statements.records([row.position for row in rows])
             parked = [one for one in records.values() if one.envelope.type in self._types()]
             return not left and not parked and await statements.next_scheduled() is None
@@ -326,7 +341,7 @@ class Simulation:
 
     async def _check(self, when: str) -> None:
         async with self._looking() as store:
-            facts = await checks.collect(store.reading, self._options.names)
+            facts = await checks.collect(store.reading, subscribed(self._options.names, self._first_release))
             some = self.random.sample(facts.log, min(2, len(facts.log)))
             explained = [one for seen in some for one in await checks.explained(store, facts, seen)]
             broken = [

@@ -1,7 +1,7 @@
 """The simulated service: its events, and handlers of every shape whose troubles are written into the events."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -28,11 +28,16 @@ CREATE TABLE IF NOT EXISTS seen_log (
 CREATE TRIGGER IF NOT EXISTS seen AFTER INSERT ON tidings_log BEGIN
   INSERT INTO seen_log SELECT new.position, new.lane, new.type, new.id, new.source, new.key, new.causation, new.data;
 END;
+CREATE TABLE IF NOT EXISTS seen_landing (position INTEGER PRIMARY KEY);
+CREATE TRIGGER IF NOT EXISTS landed AFTER INSERT ON tidings_held WHEN new.subscription = '*' BEGIN
+  INSERT OR IGNORE INTO seen_landing VALUES (new.position);
+END;
 CREATE TRIGGER IF NOT EXISTS unchanged BEFORE UPDATE ON tidings_log BEGIN
   SELECT raise(ABORT, 'an event was changed');
 END;
 """
-"""The service's tables, a copy of the log that no retention drops, and a guard against changing events."""
+"""The service's tables, a copy of the log that no retention drops, what landing has ever held, and a guard against
+changing events."""
 
 EFFECT = "INSERT INTO effects (subscription, id, source, attempt) VALUES ($1, $2, $3, $4)"
 
@@ -84,7 +89,15 @@ class Novel(Event, name="sim.novel", version=1, key="key"):
     kills: Troubles = field(default_factory=dict)
 
 
-Simulated = Placed | Child | Timer | Foreign | Novel
+class Waning(Event, name="sim.waning", version=1, key="key"):
+    """Only the first release takes it."""
+
+    key: str
+    fails: Troubles = field(default_factory=dict)
+    kills: Troubles = field(default_factory=dict)
+
+
+Simulated = Placed | Child | Timer | Foreign | Novel | Waning
 
 
 class Options(Struct, frozen=True):
@@ -174,7 +187,7 @@ def declare(service: Service, witness: Witness, options: Options, release: int) 
     """Declare every subscription of the simulated service as one of its two releases has it."""
     service.schema(SCHEMA)
     service.register(Placed, Child, Timer, Foreign)
-    sink = (Child, Timer, Foreign) if release == 1 else (Child, Timer, Foreign, Novel)
+    both, changing = (Placed, Foreign), (Waning,) if release == 1 else (Novel,)
     retry = RetryPolicy(attempts=3, backoff=timedelta(seconds=0.5))
     shared: dict[str, Any] = {"start": "beginning", "retry": retry, "pause_after": options.pause_after}
     ordered = {**shared, "ordered": True, "after_dead": options.after_dead}
@@ -184,18 +197,27 @@ def declare(service: Service, witness: Witness, options: Options, release: int) 
         if name in options.names:
             service.subscribe(*events, name=name, **declared)(make(name, witness, options))
 
-    add("tx_ordered", (Placed, Foreign), _transaction_handler, ordered)
+    add("tx_ordered", (*both, *changing), _transaction_handler, ordered)
     add("tx_plain", (Placed,), _transaction_handler, shared)
-    add("work_ordered", (Placed, Foreign), _work_handler, {**ordered, **slots})
+    add("work_ordered", both, _work_handler, {**ordered, **slots})
     add("work_plain", (Placed,), _work_handler, {**shared, **slots})
-    add("sink", sink, _transaction_handler, shared)
+    add("sink", (Child, Timer, Foreign, *changing), _transaction_handler, shared)
 
 
 SUBSCRIPTIONS: dict[str, tuple[bool, tuple[str, ...]]] = {
-    "tx_ordered": (True, ("sim.placed", "sim.foreign")),
+    "tx_ordered": (True, ("sim.placed", "sim.foreign", "sim.novel")),
     "tx_plain": (False, ("sim.placed",)),
     "work_ordered": (True, ("sim.placed", "sim.foreign")),
     "work_plain": (False, ("sim.placed",)),
     "sink": (False, ("sim.child", "sim.timer", "sim.foreign", "sim.novel")),
 }
-"""Name -> whether order is kept, and the event types of the second release: what the checks go by."""
+"""Name -> whether order is kept, and the event types of the second release."""
+
+
+def subscribed(names: Sequence[str], first_release: int) -> dict[str, tuple[bool, tuple[str, ...]]]:
+    """Return what the checks go by: what a release has taken once stays a subscription's own."""
+    return {
+        name: (is_ordered, (*types, "sim.waning") if first_release == 1 and "sim.novel" in types else types)
+        for name, (is_ordered, types) in SUBSCRIPTIONS.items()
+        if name in names
+    }

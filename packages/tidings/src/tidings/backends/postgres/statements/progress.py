@@ -22,6 +22,13 @@ SELECT lane, step, position, owner FROM (
   SELECT DISTINCT ON (lane) lane, step, position, owner FROM tidings.progress
    WHERE subscription = $1 ORDER BY lane, step DESC) newest ORDER BY lane
 """
+_FENCE_LANES = """
+INSERT INTO tidings.progress (subscription, lane, step, position, owner)
+SELECT $1, lane, step + 1, position, owner FROM (
+  SELECT DISTINCT ON (lane) lane, step, position, owner FROM tidings.progress
+   WHERE subscription = $1 AND lane = ANY ($2::smallint[]) ORDER BY lane, step DESC) newest ORDER BY lane
+ON CONFLICT DO NOTHING RETURNING lane
+"""
 
 STEPS_KEPT = 64
 """Old steps of a lane are deleted in chunks of this size."""
@@ -29,6 +36,10 @@ STEPS_KEPT = 64
 
 class ProgressStatements(Speaker):
     """Part of PostgresStatements."""
+
+    async def registering(self) -> None:
+        """Keep every other transaction that registers, lands or takes lanes waiting until this one has ended."""
+        await self._db.script("LOCK TABLE tidings.subscription IN EXCLUSIVE MODE")
 
     async def register(self, row: SubscriptionRow) -> None:
         """Write a subscription. The first time, its lanes begin at `start`; later, only what it declares changes."""
@@ -55,13 +66,23 @@ class ProgressStatements(Speaker):
         )
         self.touched.add(SUBSCRIPTION_CHANGED)
 
-    async def subscriptions(self) -> list[SubscriptionRow]:
-        """Return every subscription on this log."""
-        rows = await self._db.rows(f"SELECT {_SUBSCRIPTION} FROM tidings.subscription ORDER BY name")
+    async def subscriptions(self, *, steady: bool = False) -> list[SubscriptionRow]:
+        """Return every subscription on this log. `steady`: nobody registers until this transaction has ended."""
+        lock = "FOR KEY SHARE" if steady else ""  # conflicts with `registering`, not with pausing
+        rows = await self._db.rows(f"SELECT {_SUBSCRIPTION} FROM tidings.subscription ORDER BY name {lock}")
         return [
             SubscriptionRow(row[0], row[1], row[2], row[3], tuple(row[4]), row[5], row[6], row[7], row[8])
             for row in rows
         ]
+
+    async def fence(self, subscription: str) -> None:
+        """Insert a step that moves nothing in every lane: whoever owns one must take it anew before it commits."""
+        left = [step.lane for step in await self.steps(subscription)]
+        while left:  # an owner that commits its own step at this moment is waited for, and fenced after it
+            rows = await self._db.rows(_FENCE_LANES, subscription, left)
+            fenced = {row[0] for row in rows}
+            left = [lane for lane in left if lane not in fenced]
+        self.touched.add(SUBSCRIPTION_CHANGED)
 
     async def rename(self, old: str, new: str) -> None:
         """Give a subscription another name; its progress and exceptions go with it."""

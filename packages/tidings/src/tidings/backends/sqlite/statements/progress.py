@@ -32,6 +32,9 @@ def _advance(steps: int) -> str:
 class ProgressStatements(Speaker):
     """Part of SqliteStatements."""
 
+    async def registering(self) -> None:
+        """Nothing: a SQLite file has one writer at a time."""
+
     async def register(self, row: SubscriptionRow) -> None:
         """Write a subscription. The first time, its lanes begin at `start`; later, only what it declares changes."""
         new = not self._db.rows("SELECT 1 FROM tidings_subscription WHERE name = ?1", (row.name,))
@@ -57,8 +60,8 @@ class ProgressStatements(Speaker):
             )
         self.touched.add(SUBSCRIPTION_CHANGED)
 
-    async def subscriptions(self) -> list[SubscriptionRow]:
-        """Return every subscription on this log."""
+    async def subscriptions(self, *, steady: bool = False) -> list[SubscriptionRow]:
+        """Return every subscription on this log. `steady`: nobody registers until this transaction has ended."""
         rows = self._db.rows(f"SELECT {_SUBSCRIPTION} FROM tidings_subscription ORDER BY name")
         return [
             SubscriptionRow(
@@ -66,6 +69,15 @@ class ProgressStatements(Speaker):
             )
             for row in rows
         ]
+
+    async def fence(self, subscription: str) -> None:
+        """Insert a step that moves nothing in every lane: whoever owns one must take it anew before it commits."""
+        self._db.run(
+            "INSERT INTO tidings_progress (subscription, lane, step, position, owner) SELECT subscription, lane, "
+            "max(step) + 1, position, owner FROM tidings_progress WHERE subscription = ?1 GROUP BY lane",
+            (subscription,),
+        )
+        self.touched.add(SUBSCRIPTION_CHANGED)
 
     async def rename(self, old: str, new: str) -> None:
         """Give a subscription another name; its progress and exceptions go with it."""

@@ -1,0 +1,135 @@
+"""Two releases of a service side by side: what one takes more than the other is neither lost nor doubled."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidings import Event, Service, Transaction, Work
+from tidings.errors import OperationError
+from tidings.operations import narrow, where
+from tidings.store import DISCARDED, PARKED
+from tidings.testing.unfinished import unfinished
+
+pytest.importorskip("apsw")
+
+
+class Asked(Event, name="releases.asked", version=1, key="key"):
+    """Every release takes it."""
+
+    key: str
+
+
+class Answered(Event, name="releases.answered", version=1, key="key"):
+    """Only one release takes it."""
+
+    key: str
+
+
+KEYS = [str(number) for number in range(40)]
+
+
+@asynccontextmanager
+async def release(folder: Path, *events: type[Event], shape: str = "transaction") -> AsyncIterator[Service]:
+    """Run a release whose one subscription takes these events."""
+    service = Service("releases", store=f"sqlite+apsw:///{folder}/releases.db")
+    service.schema("CREATE TABLE IF NOT EXISTS took (type TEXT, key TEXT, release TEXT)")
+    service.register(Asked, Answered)
+    insert, mine = "INSERT INTO took VALUES ($1, $2, $3)", " ".join(cls.__name__ for cls in events)
+
+    async def in_transaction(event: Event, tx: Transaction) -> None:
+        await tx.execute(insert, type(event).__name__, event.key, mine)  # type: ignore[attr-defined]
+
+    async def as_work(event: Event, work: Work) -> None:
+        async with work.finish() as tx:
+            await tx.execute(insert, type(event).__name__, event.key, mine)  # type: ignore[attr-defined]
+
+    handler = in_transaction if shape == "transaction" else as_work
+    service.subscribe(*events, name="take", ordered=True, start="beginning")(handler)
+    async with service:
+        yield service
+
+
+async def taken(service: Service) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row) for row in await service.fetch_all("SELECT type, key FROM took"))
+
+
+async def states(service: Service) -> dict[str, int]:
+    return {state: n for (name, state), n in (await service.store.reading.counts()).items() if name == "take"}
+
+
+async def quiet(service: Service, *, parked: int = 0) -> None:
+    """Wait until nothing is left to do but what is parked."""
+    async with asyncio.timeout(20):
+        while True:
+            left = list(await unfinished(service.store.reading))
+            if not left and (await states(service)).get(PARKED, 0) >= parked:
+                return
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("shape", ["transaction", "work"])
+async def test_what_a_newer_release_takes_is_not_passed_by_an_older_one(tmp_path: Path, shape: str) -> None:
+    async with release(tmp_path, Asked, shape=shape) as old:
+        for key in KEYS[:10]:
+            await old.publish(Asked(key=key))
+        await quiet(old)
+        async with release(tmp_path, Asked, Answered, shape=shape) as new:
+            for key in KEYS:
+                await new.publish(Answered(key=key))
+                await new.publish(Asked(key=f"later {key}"))
+            await quiet(new)
+    async with release(tmp_path, Asked, Answered, shape=shape) as new:
+        await quiet(new)
+        expected = [("Asked", key) for key in KEYS[:10]] + [("Asked", f"later {key}") for key in KEYS]
+        assert await taken(new) == sorted(expected + [("Answered", key) for key in KEYS])
+        rows = await new.fetch_all("SELECT DISTINCT release FROM took WHERE type = 'Answered'")
+        assert [row[0] for row in rows] == ["Asked Answered"]
+
+
+async def test_an_older_release_that_starts_later_takes_nothing_away(tmp_path: Path) -> None:
+    async with release(tmp_path, Asked, Answered), release(tmp_path, Asked) as old:
+        for key in KEYS:
+            await old.publish(Answered(key=key))
+        await quiet(old)
+    async with release(tmp_path, Asked, Answered) as new:
+        await quiet(new)
+        assert await taken(new) == sorted(("Answered", key) for key in KEYS)
+
+
+async def test_what_the_newest_release_gives_up_is_parked_and_keeps_its_key(tmp_path: Path) -> None:
+    async with release(tmp_path, Asked, Answered):
+        pass
+    async with release(tmp_path, Asked) as new:
+        answered = await new.publish(Answered(key="a"))
+        await new.publish(Asked(key="a"))
+        await new.publish(Asked(key="b"))
+        await quiet(new, parked=1)
+        assert await taken(new) == [("Asked", "b")]
+        ((found),) = await where(new.store, answered.id, now=new.world.now())
+        assert "does not take releases.answered in this release" in found.places[0].why
+    async with release(tmp_path, Asked, Answered) as back:
+        await quiet(back)
+        assert await taken(back) == [("Answered", "a"), ("Asked", "a"), ("Asked", "b")]
+
+
+async def test_a_type_is_given_up_by_an_operator_alone(tmp_path: Path) -> None:
+    async with release(tmp_path, Asked, Answered):
+        pass
+    async with release(tmp_path, Asked) as new:
+        await new.publish(Answered(key="a"))
+        await new.publish(Asked(key="a"))
+        await quiet(new, parked=1)
+        with pytest.raises(OperationError, match=r"takes releases\.answered, releases\.asked"):
+            await narrow(new.store, "take", "releases.nope", actor="ann", reason="over", now=new.world.now())
+        done = await narrow(new.store, "take", Answered.__event_type__.name, actor="ann", reason="over", now=1)
+        assert done == 1
+        await new.publish(Answered(key="a"))
+        await quiet(new)
+        assert await taken(new) == [("Asked", "a")]
+        assert await states(new) == {DISCARDED: 1}
+        with pytest.raises(OperationError, match="forget"):
+            await narrow(new.store, "take", Asked.__event_type__.name, actor="ann", reason="over", now=1)
