@@ -23,15 +23,14 @@ Family = Literal["Inter", "Outfit", "Playfair Display", "Plus Jakarta Sans", "Sp
 class Colour:
     """A colour literal, or a template whose filled text must be one."""
 
-    __slots__ = ("template",)
+    __slots__ = ("literal", "template")
 
     def __init__(self, source: object) -> None:
-        """Read `source`; a literal is checked now. Raises ValueError that says what is allowed."""
+        """Read `source`; a literal is known now, as 0xAARRGGBB. Raises ValueError that says what is allowed."""
         if not isinstance(source, str):
             raise ValueError(f"{source!r} is not a colour; write a text such as '#ff5a1f'")
         self.template = parse_template(source)
-        if not self.template.fields():
-            parse_colour(source)
+        self.literal = None if self.template.fields() else parse_colour(source)
 
 
 class Stop(Struct, frozen=True, forbid_unknown_fields=True):

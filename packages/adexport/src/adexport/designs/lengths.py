@@ -15,7 +15,9 @@ class Canvas:
     width: float
     height: float
     units: dict[str, float] = field(init=False, repr=False, compare=False)
-    """Pixels of each unit that refers to the canvas; worked out once, because a layout asks a thousand times."""
+    """Pixels of each unit that refers to the canvas."""
+    sums: dict["Length", tuple[float, float]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """Lengths that were asked for: their pixels, and pixels for each of the parent's. A layout asks a hundred times."""
 
     def __post_init__(self) -> None:
         """Work the units out."""
@@ -43,10 +45,12 @@ class Length:
 
     def pixels(self, extent: float, canvas: Canvas) -> float:
         """Resolve to pixels. `extent` is the parent's width or height in pixels, what `%` refers to."""
-        total = 0.0
-        for amount, unit in self.terms:
-            total += amount * (extent / 100 if unit == "%" else canvas.units[unit])
-        return total
+        known = canvas.sums.get(self)
+        if known is None:
+            fixed = sum(amount * canvas.units[unit] for amount, unit in self.terms if unit != "%")
+            share = sum(amount / 100 for amount, unit in self.terms if unit == "%")
+            known = canvas.sums[self] = (fixed, share)
+        return known[0] + known[1] * extent
 
 
 def parse_length(value: object) -> Length:

@@ -7,6 +7,8 @@
 import unicodedata
 from collections.abc import Sequence
 
+from adexport.rendering.graphemes import PLAIN
+
 _BRACKETS = (
     "()[]{}༺༻༼༽᚛᚜⁅⁆⁽⁾₍₎⌈⌉⌊⌋\u2329\u232a❨❩❪❫❬❭❮❯❰❱❲❳❴❵⟅⟆⟦⟧⟨⟩⟪⟫⟬⟭⟮⟯⦃⦄⦅⦆⦇⦈⦉⦊⦋⦌⦍⦐⦏⦎⦑⦒⦓⦔⦕⦖⦗⦘⧘⧙⧚⧛⧼⧽"
     "⸢⸣⸤⸥⸦⸧⸨⸩\u3008\u3009《》「」『』【】〔〕〖〗〘〙〚〛﹙﹚﹛﹜﹝﹞（）［］｛｝｟｠｢｣"
@@ -23,9 +25,11 @@ _SIMPLE = frozenset(("L", "EN", "ES", "ET", "CS", "NSM", "B", "S", "WS", "ON", "
 
 def levels(text: str, base: int | None = None) -> tuple[int, list[int]]:
     """The paragraph's level (`base`, or by its first strong character) and the level of each character."""
+    if not base and PLAIN.fullmatch(text):
+        return 0, [0] * len(text)
     types = [unicodedata.bidirectional(char) or "L" for char in text]
     if base is None:
-        base = _first_strong(types, 0, len(types))
+        base = _first_strong(types)
     if base == 0 and _SIMPLE.issuperset(types):  # nothing runs right to left
         return 0, [0] * len(text)
     matching = _match_isolates(types)
@@ -49,6 +53,11 @@ def levels(text: str, base: int | None = None) -> tuple[int, list[int]]:
     return base, resolved
 
 
+def paragraph_level(text: str) -> int:
+    """The level of a paragraph: 1 when its first strong character runs right to left."""
+    return 0 if PLAIN.fullmatch(text) else _first_strong([unicodedata.bidirectional(char) or "L" for char in text])
+
+
 def visual_order(line_levels: Sequence[int]) -> list[int]:
     """Indices of a line's pieces from left to right (L2)."""
     order = list(range(len(line_levels)))
@@ -63,10 +72,10 @@ def visual_order(line_levels: Sequence[int]) -> list[int]:
     return order
 
 
-def _first_strong(types: Sequence[str], start: int, end: int) -> int:
+def _first_strong(types: Sequence[str]) -> int:
     """P2 and P3: the level by the first strong character outside isolates; 0 when there is none."""
     depth = 0
-    for kind in types[start:end]:
+    for kind in types:
         if kind in _ISOLATES:
             depth += 1
         elif kind == "PDI":
@@ -143,7 +152,7 @@ def _explicit(types: list[str], base: int, matching: dict[int, int]) -> list[int
         if kind in ("RLE", "LRE", "RLO", "LRO"):
             stack.enter(kind[0] == "R", {"RLO": "R", "LRO": "L"}.get(kind, ""), isolate=False)
         elif kind in _ISOLATES:
-            inner = _first_strong(types, index + 1, matching.get(index, len(types)))
+            inner = _first_strong(types[index + 1 : matching.get(index, len(types))])
             stack.enter(kind == "RLI" or (kind == "FSI" and inner == 1), "", isolate=True)
         elif kind == "PDF":
             stack.leave_embedding()

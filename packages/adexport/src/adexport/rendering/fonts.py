@@ -73,8 +73,8 @@ class Face:
 
     @cached_property
     def covered(self) -> frozenset[int]:
-        """Code points that the font has glyphs for."""
-        return frozenset(self.hb_font.face.unicodes)
+        """Code points that the font has glyphs for, or that need none."""
+        return frozenset(self.hb_font.face.unicodes) | _INVISIBLE
 
     @cached_property
     def cap_height(self) -> float:
@@ -90,7 +90,7 @@ class Face:
 
     def covers(self, text: str) -> bool:
         """Whether every visible character of `text` has a glyph."""
-        return all(ord(char) in self.covered or ord(char) in _INVISIBLE for char in text)
+        return self.covered.issuperset(map(ord, text))
 
     @lru_cache(maxsize=64)  # noqa: B019  (faces live as long as the process: there are about thirty)
     def sized(self, size: float) -> skia.Font:

@@ -5,8 +5,11 @@ follow the parts of UAX #14 that ads meet: spaces, hyphens, CJK without spaces, 
 end a line. Scripts that need a dictionary (Thai, Lao, Khmer) break between any two graphemes.
 """
 
+import re
 import unicodedata
 
+PLAIN = re.compile("[\n -~\xa0-\u02ff\u2010-\u2027\u20ac]*")
+"""Texts that need no care, as most Latin ones: left to right, no marks that join, no break but after a `PLAIN_ENDS`."""
 SOFT_HYPHEN = "\u00ad"
 """Where a word may be divided; shown as a hyphen only at the end of a line."""
 _ZWJ = "\u200d"
@@ -25,6 +28,8 @@ _NO_START_ANY = frozenset(",.:;!?)]}»”’%…،؛؟。、！？：；，．")
 _NO_END = frozenset("「『（［｛〈《【〔〖([{«“‘¿¡$€£¥₹₩₪")
 _PAUSES = frozenset("、。，．！？・：；」』）")
 _AFTER = frozenset("-‐–—/")
+PLAIN_ENDS = frozenset((" ", SOFT_HYPHEN, *_AFTER))
+"""Where `may_break` can say yes in a plain text."""
 
 
 def graphemes(text: str) -> list[str]:

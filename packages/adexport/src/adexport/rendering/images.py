@@ -9,6 +9,7 @@ import io
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from functools import lru_cache
 from threading import Lock
 
 import numpy as np
@@ -83,12 +84,18 @@ def picture_for(
 ) -> skia.Image:
     """The picture scaled to `size` pixels: cover crops around `focus`, contain keeps all of it."""
     data = fetch(source, assets, layer)
-    key = (hashlib.sha256(data).digest(), size, fit, focus)
+    key = (_digest(data), size, fit, focus)
     image = _scaled.get(key)
     if image is None:
         image = _to_skia(_scale(_decode(data, size, layer), size, fit, focus))
         _scaled.put(key, image)
     return image
+
+
+@lru_cache(maxsize=64)
+def _digest(data: bytes) -> bytes:
+    """SHA-256 of a picture's file, once for as long as the same bytes come again."""
+    return hashlib.sha256(data).digest()
 
 
 def _open(data: bytes, layer: str) -> Image.Image:

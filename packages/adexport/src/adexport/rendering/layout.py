@@ -1,14 +1,17 @@
 """A design, a canvas and a row to a Layout: every layer squeezed to its room, placed, and listed to draw."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+from msgspec import Struct
 
 from adexport.designs.colours import parse_colour
-from adexport.designs.document import AnyLayer, Box, Button, Fill, Group, Image, Insets, Shadow, Shape, Text
+from adexport.designs.document import AnyLayer, Box, Button, Fill, Group, Image, Shadow, Shape, Text
 from adexport.designs.document import Colour as ColourText
-from adexport.designs.lengths import Canvas, Length
-from adexport.designs.parsing import Design, variation_for
+from adexport.designs.lengths import Length
+from adexport.designs.parsing import Design
 from adexport.designs.templates import FieldValueError
 from adexport.errors import RenderError
 from adexport.rendering import bidi
@@ -20,7 +23,6 @@ from adexport.rendering.measuring import (
     Squeeze,
     balanced,
     fit_text,
-    font_size,
     gap_of,
     measure,
     measure_figure,
@@ -33,6 +35,7 @@ from adexport.rendering.measuring import (
 from adexport.rendering.paragraph import Block, lines_of, wrap
 from adexport.rendering.scene import (
     AnyItem,
+    Figures,
     FillSpec,
     ImageItem,
     Layout,
@@ -42,6 +45,7 @@ from adexport.rendering.scene import (
     TextItem,
     mirrored,
 )
+from adexport.rendering.sheet import sheet_for
 
 Assets = Callable[[str], bytes]
 """Gives the bytes of `asset:NAME` or `sha256:…`; raises KeyError for one that it does not have."""
@@ -56,34 +60,46 @@ def layout(design: Design, width: int, height: int, fields: Mapping[str, str], a
     """
     if not (1 <= width <= _LARGEST_SIDE and 1 <= height <= _LARGEST_SIDE):
         raise RenderError("canvas", f"{width}x{height} is not a size; use 1 to {_LARGEST_SIDE} pixels a side")
-    variation = variation_for(design, width, height)
-    setting = Setting(Canvas(width, height), fields)
-    whole = Rect(0, 0, width, height)
-    safe = _safe(variation.safe_area, setting, whole)
-    stage = _Stage(setting, assets)
-    for layer in variation.layers:
-        piece = prepare(layer, fields)
-        if piece is not None:
-            stage.place_free(piece, whole if layer.bleed else safe, _Pose())
-    background = _fill(variation.background, "background", setting)
+    sheet = sheet_for(design, width, height)
+    stage = _Stage(Setting(sheet, fields), assets)
+    for at, run in enumerate(sheet.runs):
+        if run.shared:
+            row = tuple([(name, fields.get(name)) for name in run.fields])
+            stage.parts.append(_figures(design, width, height, at, row))
+        else:
+            stage.place_all(run.layers)
     result = Layout(
-        width, height, safe, background, tuple(stage.items), tuple(stage.left_out), tuple(dict.fromkeys(stage.crowded))
+        width,
+        height,
+        sheet.safe,
+        _fill(sheet.background, "background", stage.setting),
+        tuple(stage.parts),
+        tuple(stage.left_out),
+        tuple(dict.fromkeys(stage.crowded)),
     )
     return mirrored(result) if _runs_right_to_left(design, fields) else result
 
 
+@lru_cache(maxsize=256)
+def _figures(design: Design, width: int, height: int, at: int, row: tuple[tuple[str, str | None], ...]) -> Figures:
+    """What all rows share that agree in the fields of `row`: the figures of the sheet's run number `at`."""
+    sheet = sheet_for(design, width, height)
+    setting = Setting(sheet, {name: value for name, value in row if value is not None})
+    stage = _Stage(setting, _no_assets)
+    stage.place_all(sheet.runs[at].layers)
+    background = _fill(sheet.background, "background", setting) if at == 0 else None
+    return Figures(width, height, background, tuple(part for part in stage.parts if isinstance(part, ShapeItem)))
+
+
+def _no_assets(name: str) -> bytes:
+    raise KeyError(name)
+
+
 def _runs_right_to_left(design: Design, fields: Mapping[str, str]) -> bool:
-    return bool(design.lead) and bidi.levels(fields.get(design.lead or "", ""))[0] == 1
+    return bool(design.lead) and bidi.paragraph_level(fields.get(design.lead or "", "")) == 1
 
 
-def _safe(insets: Insets, setting: Setting, whole: Rect) -> Rect:
-    left, right = setting.pixels(insets.left, whole.width), setting.pixels(insets.right, whole.width)
-    top, bottom = setting.pixels(insets.top, whole.height), setting.pixels(insets.bottom, whole.height)
-    return Rect(left, top, max(whole.width - left - right, 0.0), max(whole.height - top - bottom, 0.0))
-
-
-@dataclass(frozen=True, slots=True)
-class _Pose:
+class _Pose(Struct, frozen=True, gc=False):
     """What a layer inherits from the groups around it."""
 
     opacity: float = 1.0
@@ -102,9 +118,17 @@ class _Stage:
 
     setting: Setting
     assets: Assets
-    items: list[AnyItem] = field(default_factory=list)
+    parts: list[AnyItem | Figures] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     crowded: list[str] = field(default_factory=list)
+
+    def place_all(self, layers: Iterable[AnyLayer]) -> None:
+        """Place the design's own layers, those that are not in a group."""
+        sheet = self.setting.sheet
+        for layer in layers:
+            piece = prepare(layer, self.setting)
+            if piece is not None:
+                self.place_free(piece, sheet.whole if layer.bleed else sheet.safe, _Pose())
 
     def place_free(self, piece: Piece, parent: Rect, pose: _Pose) -> None:
         """Place by the layer's own box in `parent`."""
@@ -125,7 +149,7 @@ class _Stage:
         elif isinstance(layer, Image):
             self._image(piece, layer, rect, pose)
         elif isinstance(layer, Shape):
-            self.items.append(self._figure(layer, rect, pose))
+            self.parts.append(self._figure(layer, rect, pose))
         else:
             self._group(piece, layer, rect, squeeze, pose)
 
@@ -139,7 +163,7 @@ class _Stage:
 
     def _text(self, piece: Piece, layer: Text, rect: Rect, squeeze: Squeeze, pose: _Pose) -> None:
         assert piece.shaped is not None
-        fitted = balanced(piece, layer, fit_text(piece, layer, rect.width, self.setting, squeeze), rect.width)
+        fitted = balanced(piece, layer, fit_text(piece, layer, rect.width, squeeze))
         if fitted.height > rect.height + 1:
             self.crowded.append(layer.id)
         top = rect.y + {"start": 0.0, "center": 0.5, "end": 1.0}[layer.valign] * (rect.height - fitted.height)
@@ -147,7 +171,7 @@ class _Stage:
         lines = lines_of(piece.shaped, fitted.wrapped, fitted.block, fitted.size, box, layer.align)
         left = min((line.x for line in lines), default=rect.x)
         ink = Rect(left, top, max((line.width for line in lines), default=0.0), fitted.height)
-        self.items.append(
+        self.parts.append(
             TextItem(
                 layer=layer.id,
                 box=rect,
@@ -164,8 +188,8 @@ class _Stage:
 
     def _button(self, piece: Piece, layer: Button, rect: Rect, squeeze: Squeeze, pose: _Pose) -> None:
         assert piece.shaped is not None
-        size = font_size(layer, self.setting, squeeze.scale)
-        self.items.append(
+        size = piece.sizes[squeeze.scale]
+        self.parts.append(
             ShapeItem(
                 layer=layer.id,
                 box=rect,
@@ -185,7 +209,7 @@ class _Stage:
         block = Block(piece.shaped.ascent, piece.shaped.descent, 1.0)
         lines = lines_of(piece.shaped, wrapped, block, size, Rect(room.x, top, room.width, 0), "center")
         ink = Rect(lines[0].x, top, lines[0].width, block.height(1) * size)
-        self.items.append(
+        self.parts.append(
             TextItem(
                 layer=layer.id,
                 box=rect,
@@ -200,7 +224,7 @@ class _Stage:
         )
 
     def _image(self, piece: Piece, layer: Image, rect: Rect, pose: _Pose) -> None:
-        self.items.append(
+        self.parts.append(
             ImageItem(
                 layer=layer.id,
                 box=rect,
@@ -236,7 +260,7 @@ class _Stage:
 
     def _group(self, piece: Piece, layer: Group, rect: Rect, squeeze: Squeeze, pose: _Pose) -> None:
         if layer.fill is not None:
-            self.items.append(self._figure(layer, rect, _Pose(pose.opacity, pose.turns)))
+            self.parts.append(self._figure(layer, rect, _Pose(pose.opacity, pose.turns)))
         if layer.layout == "free":
             for child in piece.children:
                 self.place_free(child, rect, pose)
@@ -263,7 +287,7 @@ class _Stage:
 
     def _radius(self, radius: Length, rect: Rect) -> float:
         side = min(rect.width, rect.height)
-        return min(radius.pixels(side, self.setting.canvas), side / 2)
+        return min(radius.pixels(side, self.setting.sheet.canvas), side / 2)
 
     def _stroke(self, layer: Shape | Button) -> tuple[float, int] | None:
         if layer.stroke is None:
@@ -289,7 +313,7 @@ def _cell(layer: Group, child: Piece, size: Extent, at: float, inner: Rect) -> R
 
 def _box_rect(piece: Piece, parent: Rect, setting: Setting) -> Rect:
     """Resolve a layer's box: insets and sizes, a size without an inset is centred, nothing given fills."""
-    layer, box = piece.layer, piece.layer.box
+    layer, box = piece.layer, piece.box
     width, height = setting.across(box.width, parent.width), setting.across(box.height, parent.height)
     left, right = setting.across(box.left, parent.width), setting.across(box.right, parent.width)
     top, bottom = setting.across(box.top, parent.height), setting.across(box.bottom, parent.height)
@@ -306,7 +330,7 @@ def _box_rect(piece: Piece, parent: Rect, setting: Setting) -> Rect:
         width = natural.width if width is None and (left is None or right is None) else width
         height = natural.height if height is None and (top is None or bottom is None) else height
     elif ratio and width is None and height is None:
-        figure = measure_figure(box, piece.ratio, room, setting)
+        figure = measure_figure(box, piece.ratio, room)
         width, height = figure.width, figure.height
     x, wide = _axis(left, right, width, parent.width)
     y, high = _axis(top, bottom, height, parent.height)
@@ -336,6 +360,8 @@ def _fill(fill: Fill, name: str, setting: Setting) -> FillSpec:
 
 def _colour(colour: ColourText, name: str, setting: Setting) -> int:
     """Raises RenderError naming the layer when the row's text is no colour."""
+    if colour.literal is not None:
+        return colour.literal
     try:
         return parse_colour(colour.template.fill(setting.fields))
     except FieldValueError as error:

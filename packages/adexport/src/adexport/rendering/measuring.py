@@ -4,41 +4,39 @@ A stack (row or column) shrinks all its texts by one common scale, so that the h
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from adexport.designs.document import AnyLayer, Box, Button, Group, Image, Text, TypeStyle
-from adexport.designs.lengths import Canvas, Length
+from adexport.designs.lengths import Length
 from adexport.designs.templates import FieldValueError
 from adexport.errors import RenderError
-from adexport.rendering.paragraph import Block, Wrapped, balance, block_of, snap, wrap
+from adexport.rendering.paragraph import Block, Wrapped, balance, block_of, wrap
 from adexport.rendering.shaping import Shaped, shape
+from adexport.rendering.sheet import SCALES, Sheet
 
-# Below nine pixels no text is read on a screen; on large canvases the floor grows with the shorter side.
-_LEAST_PIXELS = 9.0
-_LEAST_SHARE = 2.2  # vmin
 # A word cut to less than this many pixels says nothing.
 _LEAST_WORDS = 40.0
+# A text at nine tenths of its size is read as the same size.
+_SAME_SIZE = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class Squeeze:
-    """How hard a stack is pressed: text scale, most lines a text may have, layers left out.
+class Squeeze(Struct, frozen=True, gc=False):
+    """How hard a stack is pressed: text scale (an index of SCALES), most lines a text may have, layers left out.
 
     `whole` asks for words uncut and texts without an ellipsis; `fair` for labels whole and least widths kept.
     """
 
-    scale: float = 1.0
+    scale: int = 0
     most_lines: int = 50
     dropped: frozenset[str] = frozenset()
     whole: bool = True
     fair: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(Struct, frozen=True, gc=False):
     """A size in pixels, and whether everything fits in it."""
 
     width: float
@@ -46,12 +44,16 @@ class Extent:
     fits: bool = True
 
 
-@dataclass(slots=True, eq=False)
-class Piece:
-    """A layer with what one row makes of it: its text shaped, its children that are shown."""
+class Piece(Struct, eq=False):
+    """A layer with what one row makes of it: its text shaped, its children that are shown.
+
+    `box` is the layer's own, or less where whatever lays the piece out decides. `sizes` are its font sizes by scale.
+    """
 
     layer: AnyLayer
+    box: Box
     shaped: Shaped | None = None
+    sizes: tuple[float, ...] = ()
     source: str = ""
     ratio: float | None = None
     children: list["Piece"] = field(default_factory=list)
@@ -62,67 +64,60 @@ class Piece:
         """The piece's text in at most `most` lines of `width` em."""
         assert self.shaped is not None
         key = width, most
-        if key not in self.wraps:
-            self.wraps[key] = wrap(self.shaped, width, most)
-        return self.wraps[key]
+        known = self.wraps.get(key)
+        if known is None:
+            known = self.wraps[key] = wrap(self.shaped, width, most)
+        return known
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """What measuring needs to know beside the piece."""
 
-    canvas: Canvas
+    sheet: Sheet
     fields: Mapping[str, str]
 
     def across(self, length: Length | None, parent: float) -> float | None:
         """A length in pixels; None stays None."""
-        return None if length is None else length.pixels(parent, self.canvas)
+        return None if length is None else length.pixels(parent, self.sheet.canvas)
 
     def pixels(self, length: Length, parent: float = 0.0) -> float:
         """A length in pixels."""
-        return length.pixels(parent, self.canvas)
+        return length.pixels(parent, self.sheet.canvas)
 
 
-def prepare(layer: AnyLayer, fields: Mapping[str, str]) -> Piece | None:
+def prepare(layer: AnyLayer, setting: Setting) -> Piece | None:
     """Fill the layer's placeholders for one row; None when there is nothing to show. Raises RenderError."""
+    fields = setting.fields
     if layer.show_if and not fields.get(layer.show_if, "").strip():
         return None
     try:
         if isinstance(layer, TypeStyle):
             style = layer.font, layer.weight, layer.italic, layer.letter_spacing
             shaped = shape(layer.text.fill(fields), *style)
-            return Piece(layer, shaped=shaped) if any(not cluster.blank for cluster in shaped.clusters) else None
+            return None if shaped.blank else Piece(layer, layer.box, shaped, setting.sheet.sizes[layer.id])
         if isinstance(layer, Image):
             source = layer.source.fill(fields).strip()
-            return Piece(layer, source=source) if source else None
+            return Piece(layer, layer.box, source=source) if source else None
     except FieldValueError as error:
         raise RenderError(layer.id, str(error)) from error
     if isinstance(layer, Group):
-        children = [piece for child in layer.layers if (piece := prepare(child, fields))]
-        return Piece(layer, children=children)
-    return Piece(layer)
-
-
-def font_size(style: TypeStyle, setting: Setting, scale: float) -> float:
-    """The size in pixels at this scale, on the grid of sizes, never under the layer's least size."""
-    largest = setting.pixels(style.size)
-    floor = max(_LEAST_PIXELS, _LEAST_SHARE * setting.canvas.vmin)
-    least = floor if style.min_size is None else max(setting.pixels(style.min_size), _LEAST_PIXELS)
-    least = min(least, max(largest, _LEAST_PIXELS))
-    return max(snap(largest * scale), snap(least + 0.2499))
+        children = [piece for child in layer.layers if (piece := prepare(child, setting))]
+        return Piece(layer, layer.box, children=children)
+    return Piece(layer, layer.box)
 
 
 def measure(piece: Piece, room: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
     """The natural size of a piece in a room; `fits` is whether all of it is shown there."""
-    layer = piece.layer
-    room = _own_room(layer.box, room, setting)
+    layer, box = piece.layer, piece.box
+    if box.width is not None or box.height is not None:
+        room = _own_room(box, room, setting)
     if isinstance(layer, Text):
-        return _measure_text(piece, layer, room, setting, squeeze)
+        return _measure_text(piece, layer, room, squeeze)
     if isinstance(layer, Button):
-        return _measure_button(piece, layer, room, setting, squeeze)
+        return _measure_button(piece, layer, room, squeeze)
     if isinstance(layer, Group) and layer.layout != "free":
         return _measure_stack(piece, layer, room, setting, squeeze)
-    return measure_figure(layer.box, piece.ratio, room, setting)
+    return measure_figure(box, piece.ratio, room)
 
 
 def _own_room(box: Box, room: Extent, setting: Setting) -> Extent:
@@ -135,7 +130,7 @@ def _own_room(box: Box, room: Extent, setting: Setting) -> Extent:
     )
 
 
-def measure_figure(box: Box, natural: float | None, room: Extent, setting: Setting) -> Extent:
+def measure_figure(box: Box, natural: float | None, room: Extent) -> Extent:
     """A picture's or shape's size: by its box, its aspect, else all the room. `room` is already its own."""
     ratio = box.aspect or natural
     width, height = room.width, room.height
@@ -146,8 +141,7 @@ def measure_figure(box: Box, natural: float | None, room: Extent, setting: Setti
     return Extent(width, height)
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
+class Fitted(Struct, frozen=True, gc=False):
     """A text wrapped at a size in pixels."""
 
     size: float
@@ -160,39 +154,38 @@ class Fitted:
         return self.block.height(len(self.wrapped.spans)) * self.size
 
 
-def fit_text(piece: Piece, layer: Text, width: float, setting: Setting, squeeze: Squeeze) -> Fitted:
+def fit_text(piece: Piece, layer: Text, width: float, squeeze: Squeeze) -> Fitted:
     """Wrap a text into `width` pixels at the squeeze's scale."""
     assert piece.shaped is not None
-    size = font_size(layer, setting, squeeze.scale)
+    size = piece.sizes[squeeze.scale]
     most = min(layer.max_lines, squeeze.most_lines)
     return Fitted(size, block_of(piece.shaped, layer.line_height), piece.wrapped(width / size, most))
 
 
-def balanced(piece: Piece, layer: Text, fitted: Fitted, width: float) -> Fitted:
+def balanced(piece: Piece, layer: Text, fitted: Fitted) -> Fitted:
     """The same text with its lines evened out, where the design wants that."""
     if not layer.balance or piece.shaped is None:
         return fitted
-    return replace(fitted, wrapped=balance(piece.shaped, fitted.wrapped, width / fitted.size))
+    return replace(fitted, wrapped=balance(piece.shaped, fitted.wrapped))
 
 
-def _measure_text(piece: Piece, layer: Text, room: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
-    fitted = fit_text(piece, layer, room.width, setting, squeeze)
+def _measure_text(piece: Piece, layer: Text, room: Extent, squeeze: Squeeze) -> Extent:
+    fitted = fit_text(piece, layer, room.width, squeeze)
     whole = not squeeze.whole or not (fitted.wrapped.truncated or fitted.wrapped.broken)
-    width = fitted.wrapped.width * fitted.size
-    fits = whole and fitted.height <= room.height + 0.01 and width <= room.width + 0.01
-    return Extent(width, fitted.height, fits)
+    width, height = fitted.wrapped.width * fitted.size, fitted.height
+    return Extent(width, height, whole and height <= room.height + 0.01 and width <= room.width + 0.01)
 
 
-def _measure_button(piece: Piece, layer: Button, room: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
+def _measure_button(piece: Piece, layer: Button, room: Extent, squeeze: Squeeze) -> Extent:
     assert piece.shaped is not None
-    size = font_size(layer, setting, squeeze.scale)
+    size = piece.sizes[squeeze.scale]
     label = piece.wrapped(1e9, 1)
     natural = (label.width + 2 * layer.pad_x) * size
-    width = room.width if layer.box.width is not None else natural
+    width = room.width if piece.box.width is not None else natural
     shaped = piece.shaped
     height = (shaped.cap_height + 2 * layer.pad_y) * size
     height = max(height, (shaped.ascent + shaped.descent) * size)
-    height = room.height if layer.box.height is not None else height
+    height = room.height if piece.box.height is not None else height
     least_wide = natural if squeeze.fair else min(natural, 4 * size)
     return Extent(min(width, room.width), height, least_wide <= room.width + 0.01 and height <= room.height + 0.01)
 
@@ -224,8 +217,8 @@ def _measure_stack(piece: Piece, layer: Group, room: Extent, setting: Setting, s
     else:
         width, height = sum(size.width for size in sizes) + gaps, max((size.height for size in sizes), default=0.0)
     fits = fits and width <= inner.width + 0.05 and height <= inner.height + 0.05
-    width = room.width if layer.box.width is not None else width + 2 * dx
-    height = room.height if layer.box.height is not None else height + 2 * dy
+    width = room.width if piece.box.width is not None else width + 2 * dx
+    height = room.height if piece.box.height is not None else height + 2 * dy
     return Extent(width, height, fits)
 
 
@@ -263,18 +256,12 @@ def _narrowed(children: list[Piece], sizes: list[Extent], excess: float) -> list
 def _grown(child: Piece, share: float, column: bool, inner: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
     """A growing child takes its whole share along the stack; its box says the least that it needs."""
     room = Extent(inner.width, share) if column else Extent(share, inner.height)
-    least = setting.across(
-        child.layer.box.height if column else child.layer.box.width, inner.height if column else inner.width
-    )
-    natural = measure(replace(child, layer=_freed(child.layer, column)), room, setting, squeeze)
+    own = child.box.height if column else child.box.width
+    least = setting.across(own, inner.height if column else inner.width)
+    freed = replace(child.box, height=None) if column else replace(child.box, width=None)
+    natural = measure(replace(child, box=freed) if own else child, room, setting, squeeze)
     fits = natural.fits and share > 0 and (not squeeze.fair or share >= (least or 0.0) - 0.05)
     return Extent(natural.width, share, fits) if column else Extent(share, natural.height, fits)
-
-
-def _freed(layer: AnyLayer, column: bool) -> AnyLayer:
-    """A growing layer without its least size, so that its share is what counts."""
-    box = msgspec.structs.replace(layer.box, height=None) if column else msgspec.structs.replace(layer.box, width=None)
-    return msgspec.structs.replace(layer, box=box)
 
 
 def droppable(piece: Piece, squeeze: Squeeze) -> frozenset[str]:
@@ -291,11 +278,6 @@ def droppable(piece: Piece, squeeze: Squeeze) -> frozenset[str]:
     return frozenset(found[max(found)]) if found else frozenset()
 
 
-# A text at nine tenths of its size is read as the same size.
-_SAME_SIZE = 0.9
-_SCALES = tuple(1 - 0.03 * step for step in range(24))
-
-
 def squeeze_to_fit(piece: Piece, room: Extent, setting: Setting) -> Squeeze:
     """The least squeeze under which a piece fits the room that its box has been resolved to.
 
@@ -306,17 +288,17 @@ def squeeze_to_fit(piece: Piece, room: Extent, setting: Setting) -> Squeeze:
         isinstance(piece.layer, Group) and piece.layer.layout == "free"
     ):
         return Squeeze()  # figures take any size, and what is in a free group is squeezed by itself
-    piece = replace(piece, layer=msgspec.structs.replace(piece.layer, box=Box()))
+    piece = replace(piece, box=Box())
     stages = [Squeeze()]
     while True:
-        fitting = _largest_scale(piece, room, setting, stages[-1])
+        fitting = _largest_scale(piece, room, setting, stages[-1], len(SCALES) - 1)
         if fitting is not None:
             return _readmitted(piece, room, setting, fitting, stages)
         leaving = droppable(piece, stages[-1])
         if not leaving:
             break
         stages.append(Squeeze(dropped=stages[-1].dropped | leaving))
-    tried = [replace(stage, scale=_SCALES[-1], whole=False) for stage in stages]
+    tried = [replace(stage, scale=len(SCALES) - 1, whole=False) for stage in stages]
     tried += [replace(tried[-1], most_lines=most) for most in (5, 4, 3, 2, 1)]
     tried += [replace(each, fair=False) for each in tried]
     return next((each for each in tried if measure(piece, room, setting, each).fits), tried[-1])
@@ -326,21 +308,27 @@ def _readmitted(piece: Piece, room: Extent, setting: Setting, fitting: Squeeze, 
     """Take layers back in that were left out before the one that was in the way, if texts stay about as large."""
     for before, after in reversed(list(pairwise(stages))):
         back = after.dropped - before.dropped
-        trial = _largest_scale(piece, room, setting, Squeeze(dropped=fitting.dropped - back))
-        if trial is not None and trial.scale >= fitting.scale * _SAME_SIZE:
-            fitting = trial
+        least = max(at for at, scale in enumerate(SCALES) if scale >= SCALES[fitting.scale] * _SAME_SIZE)
+        trial = _largest_scale(piece, room, setting, Squeeze(dropped=fitting.dropped - back), least)
+        fitting = trial or fitting
     return fitting
 
 
-def _largest_scale(piece: Piece, room: Extent, setting: Setting, squeeze: Squeeze) -> Squeeze | None:
-    """Bisect the scales; the largest goes first because most rows fit as designed."""
-    if measure(piece, room, setting, squeeze).fits:
+def _largest_scale(piece: Piece, room: Extent, setting: Setting, squeeze: Squeeze, least: int) -> Squeeze | None:
+    """Bisect the scales down to `least`; the largest goes first because most rows fit as designed."""
+
+    def fits(scale: int) -> bool:
+        return measure(piece, room, setting, replace(squeeze, scale=scale)).fits
+
+    if fits(0):
         return squeeze
-    low, high = 1, len(_SCALES)
+    if not fits(least):
+        return None
+    low, high = 1, least
     while low < high:
         middle = (low + high) // 2
-        if measure(piece, room, setting, replace(squeeze, scale=_SCALES[middle])).fits:
+        if fits(middle):
             high = middle
         else:
             low = middle + 1
-    return replace(squeeze, scale=_SCALES[low]) if low < len(_SCALES) else None
+    return replace(squeeze, scale=low)

@@ -1,7 +1,9 @@
 """Shaped text to lines: wrapping, balancing, ellipsis, auto-fit, and the glyphs of each line."""
 
-from dataclasses import dataclass
+import math
 from itertools import pairwise
+
+import msgspec
 
 from adexport.rendering import bidi
 from adexport.rendering.graphemes import SOFT_HYPHEN
@@ -10,28 +12,26 @@ from adexport.rendering.shaping import Cluster, Shaped
 
 _SLACK = 1e-6
 _STEP = 0.25  # font sizes are multiples of this many pixels, so that sized fonts are shared
+_BALANCED = (2, 3, 4)
+_ALIGNED = {"start": 0.0, "center": 0.5, "end": 1.0}
+
+Span = tuple[int, int, float]
+"""A line as clusters from start to end and its width in em, without the white space at its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wrapped:
-    """Lines as (start, end) of clusters with their widths in em.
+class Wrapped(msgspec.Struct, frozen=True, gc=False):
+    """Lines and the width of the widest in em.
 
     `truncated`: an ellipsis follows the last line. `broken`: a word had to be cut.
     """
 
-    spans: tuple[tuple[int, int], ...]
-    widths: tuple[float, ...]
+    spans: tuple[Span, ...]
+    width: float
     truncated: bool
     broken: bool
 
-    @property
-    def width(self) -> float:
-        """The widest line, in em."""
-        return max(self.widths, default=0.0)
 
-
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True, gc=False):
     """A block of lines: how tall its parts are, in em. `pitch` is from one baseline to the next."""
 
     ascent: float
@@ -56,129 +56,116 @@ def snap(size: float) -> float:
 
 def wrap(shaped: Shaped, width: float, most: int) -> Wrapped:
     """Break into at most `most` lines of `width` em, each as full as it gets."""
-    spans, broken = _fill(shaped, width, most)
+    spans, broken, _ = _fill(shaped, width, most)
     truncated = len(spans) > most
-    spans = spans[:most]
-    widths = [_width(shaped, start, end) for start, end in spans]
     if truncated:
-        start = spans[-1][0]
-        end, used = _fit_ellipsis(shaped, start, width)
-        spans[-1], widths[-1] = (start, end), used
-    return Wrapped(tuple(spans), tuple(widths), truncated, broken)
+        del spans[most:]
+        spans[-1] = _with_ellipsis(shaped, spans[-1][0], width)
+    return Wrapped(tuple(spans), max([span[2] for span in spans], default=0.0), truncated, broken)
 
 
-def balance(shaped: Shaped, wrapped: Wrapped, width: float) -> Wrapped:
-    """The same number of lines, but as even in length as possible (2 to 4 lines; others stay)."""
+def balance(shaped: Shaped, wrapped: Wrapped) -> Wrapped:
+    """The same number of lines, but as even in length as possible (2 to 4 lines; others stay).
+
+    The lines are filled at the least width that can do; each time they are too many, the width grows to the least that
+    changes anything.
+    """
     count = len(wrapped.spans)
-    if wrapped.truncated or wrapped.broken or not 2 <= count <= 4 or any(each.hard for each in shaped.segments):
+    if wrapped.truncated or wrapped.broken or count not in _BALANCED or any(segment[4] for segment in shaped.segments):
         return wrapped
-    low, high = wrapped.width / 2, width
-    best = wrapped
-    for _ in range(7):
-        middle = (low + high) / 2
-        trial = wrap(shaped, middle, count)
-        if trial.truncated or trial.broken:
-            low = middle
-        else:
-            best, high = trial, middle
-    return best
+    longest, spare = (max([segment[at] for segment in shaped.segments]) for at in (2, 3))
+    width = max(longest, (shaped.pens[-1] - (count - 1) * spare) / count)
+    while width < wrapped.width:
+        spans, _, next_width = _fill(shaped, width, count)
+        if len(spans) <= count:
+            return Wrapped(tuple(spans), max([span[2] for span in spans]), truncated=False, broken=False)
+        width = next_width
+    return wrapped
 
 
-def _fill(shaped: Shaped, width: float, most: int) -> tuple[list[tuple[int, int]], bool]:
-    """Greedy lines as spans of clusters; one more than `most` when there is more text. Also: was a word cut."""
-    spans: list[tuple[int, int]] = []
-    broken = False
-    start, used, open_line = 0, 0.0, False
-    limit = width + _SLACK
-    for segment in shaped.segments:
-        if open_line and used + segment.width > limit:
-            spans.append((start, segment.start))
-            open_line = False
-        if not open_line:
-            start, used, open_line = segment.start, 0.0, True
-            if segment.width > limit:
-                cuts = _cut(shaped.clusters, segment.start, segment.end, limit)
-                spans += pairwise(cuts)
-                start, _ = spans.pop()
-                used, broken = _width(shaped, start, segment.end) - segment.width, True
-        used += segment.width + segment.space
-        if segment.hard:
-            spans.append((start, segment.end))
-            open_line = False
+def _fill(shaped: Shaped, width: float, most: int) -> tuple[list[Span], bool, float]:
+    """Greedy lines, one more than `most` when there is more text; was a word cut; the next width that matters."""
+    spans: list[Span] = []
+    broken, limit, next_width = False, width + _SLACK, math.inf
+    start, used, wide, in_line = 0, 0.0, 0.0, False
+    for begin, end, inner, space, hard in shaped.segments:
+        if in_line and used + inner > limit:
+            next_width = min(next_width, used + inner)
+            spans.append((start, begin, wide))
+            in_line = False
         if len(spans) > most:
-            return spans, broken
-    if open_line:
-        spans.append((start, len(shaped.clusters)))
-    return spans, broken
+            return spans, broken, next_width
+        if not in_line:
+            start, used, in_line = begin, 0.0, True
+            if inner > limit:
+                cuts, broken = _cut(shaped, begin, end, limit), True
+                spans += [(one, two, shaped.pens[two] - shaped.pens[one]) for one, two in pairwise(cuts)]
+                start = cuts[-1]
+                inner -= shaped.pens[start] - shaped.pens[begin]
+        wide = used + inner
+        used = wide + space
+        if hard:
+            spans.append((start, end, wide))
+            in_line = False
+    if in_line:
+        spans.append((start, len(shaped.clusters), wide))
+    return spans, broken, next_width
 
 
-def _cut(clusters: tuple[Cluster, ...], start: int, end: int, limit: float) -> list[int]:
-    """Where a word too long for a line is cut: indices from start to end, each piece within the limit."""
-    cuts, used = [start], 0.0
-    for at in range(start, end):
-        if used + clusters[at].advance > limit and at > cuts[-1] and not clusters[at].blank:
+def _cut(shaped: Shaped, start: int, end: int, limit: float) -> list[int]:
+    """Where the pieces of a word too long for a line begin: each but the last fills a line within the limit."""
+    cuts = [start]
+    for at in range(start + 1, end):
+        too_long = shaped.pens[at + 1] - shaped.pens[cuts[-1]] > limit
+        if too_long and not shaped.clusters[at].text.isspace():
             cuts.append(at)
-            used = 0.0
-        used += clusters[at].advance
-    return [*cuts, end]
+    return cuts
 
 
-def _width(shaped: Shaped, start: int, end: int) -> float:
-    """Advance of a line without its trailing white space, with the hyphen that a soft one becomes."""
-    while end > start and shaped.clusters[end - 1].blank:
-        end -= 1
-    width = sum(cluster.advance for cluster in shaped.clusters[start:end])
-    divided = end > start and shaped.clusters[end - 1].text == SOFT_HYPHEN
-    return width + shaped.hyphen.advance if divided else width
-
-
-def _fit_ellipsis(shaped: Shaped, start: int, width: float) -> tuple[int, float]:
-    """How many clusters from `start` stand before an ellipsis, and the line's width with it."""
-    room = width - shaped.ellipsis.advance + _SLACK
-    end, used = start, 0.0
-    while end < len(shaped.clusters) and shaped.clusters[end].text != "\n":
-        if used + shaped.clusters[end].advance > room:
-            break
-        used += shaped.clusters[end].advance
+def _with_ellipsis(shaped: Shaped, start: int, width: float) -> Span:
+    """The line from `start` with as many clusters as stand before an ellipsis; the width includes it."""
+    clusters, pens = shaped.clusters, shaped.pens
+    most = pens[start] + width - shaped.ellipsis.advance + _SLACK
+    end = start
+    while end < len(clusters) and clusters[end].text != "\n" and pens[end + 1] <= most:
         end += 1
-    while end > start and (shaped.clusters[end - 1].blank or shaped.clusters[end - 1].text in ",.;:-–—、。，،\u00ad"):
+    while end > start and (clusters[end - 1].text.isspace() or clusters[end - 1].text in ",.;:-–—、。，،\u00ad"):
         end -= 1
-        used -= shaped.clusters[end].advance
-    return end, used + shaped.ellipsis.advance
+    return start, end, pens[end] - pens[start] + shaped.ellipsis.advance
 
 
 def lines_of(shaped: Shaped, wrapped: Wrapped, block: Block, size: float, rect: Rect, align: str) -> tuple[Line, ...]:
     """The lines placed in `rect` from its top: `align` start is left, whatever way the text runs."""
     lines: list[Line] = []
-    for at, ((start, end), width) in enumerate(zip(wrapped.spans, wrapped.widths, strict=True)):
+    for at, (start, end, width) in enumerate(wrapped.spans):
         clusters = list(shaped.clusters[start:end])
-        while clusters and clusters[-1].blank:
+        while clusters and clusters[-1].text.isspace():
             clusters.pop()
         if wrapped.truncated and at == len(wrapped.spans) - 1:
             clusters.append(shaped.ellipsis)
         elif clusters and clusters[-1].text == SOFT_HYPHEN:
             clusters[-1] = shaped.hyphen
-        free = rect.width - width * size
-        x = rect.x + {"start": 0.0, "center": free / 2, "end": free}[align]
+        x = rect.x + _ALIGNED[align] * (rect.width - width * size)
         baseline = rect.y + (block.ascent + at * block.pitch) * size
-        text = "".join(cluster.text for cluster in clusters if cluster.text != SOFT_HYPHEN)
+        text = "".join([cluster.text for cluster in clusters]).replace(SOFT_HYPHEN, "")
         lines.append(Line(x, baseline, width * size, text, _glyph_runs(clusters, size)))
     return tuple(lines)
 
 
 def _glyph_runs(clusters: list[Cluster], size: float) -> tuple[GlyphRun, ...]:
     """Clusters in visual order, neighbours of one face joined, em made pixels."""
+    if any(cluster.level for cluster in clusters):
+        clusters = [clusters[at] for at in bidi.visual_order([cluster.level for cluster in clusters])]
     runs: list[GlyphRun] = []
-    glyphs: list[int] = []
-    positions: list[tuple[float, float]] = []
-    pen = 0.0
-    order = [clusters[at] for at in bidi.visual_order([cluster.level for cluster in clusters])]
-    for at, cluster in enumerate(order):
+    pen, face = 0.0, None
+    for cluster in clusters:
+        if cluster.face is not face:
+            face = cluster.face
+            glyphs: list[int] = []
+            positions: list[tuple[float, float]] = []
+            runs.append(GlyphRun(face, glyphs, positions))
         for gid, x, y in cluster.glyphs:
             glyphs.append(gid)
             positions.append(((pen + x) * size, y * size))
         pen += cluster.advance
-        if at == len(order) - 1 or order[at + 1].face is not cluster.face:
-            runs.append(GlyphRun(cluster.face, tuple(glyphs), tuple(positions)))
-            glyphs, positions = [], []
     return tuple(runs)

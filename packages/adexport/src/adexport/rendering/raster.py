@@ -1,58 +1,101 @@
 """A Layout to pixels with skia on the CPU. The same input gives the same bytes in every process."""
 
 import math
-from dataclasses import dataclass, replace
 from itertools import pairwise
+
+from msgspec import Struct
 
 from adexport.errors import RenderError
 from adexport.rendering.images import Assets, ImageCache, picture_for
-from adexport.rendering.scene import AnyItem, FillSpec, ImageItem, Layout, Rect, ShadowSpec, ShapeItem, TextItem
+from adexport.rendering.scene import (
+    AnyItem,
+    Figures,
+    FillSpec,
+    ImageItem,
+    Layout,
+    Rect,
+    ShadowSpec,
+    ShapeItem,
+    TextItem,
+)
 from adexport.rendering.skia_loader import skia
 
-ENGINE_VERSION = f"2-skia{skia.__version__}"
+ENGINE_VERSION = f"3-skia{skia.__version__}"
 """Part of every cache key: changes whenever the same input may give other pixels."""
 
 _SMOOTH = skia.SamplingOptions(skia.FilterMode.kLinear)
 # skia takes the standard deviation of a blur; designers give its radius, twice that.
 _SIGMA_PER_BLUR = 0.5
-_gradients = ImageCache(24_000_000)
+_kept = ImageCache(24_000_000)
 
 
-@dataclass(frozen=True, slots=True)
-class Raster:
+class Raster(Struct, frozen=True):
     """Pixels: straight (not premultiplied) RGBA, 4 bytes each, row by row from the top left."""
 
     width: int
     height: int
-    rgba: bytes
+    rgba: bytes | bytearray
     opaque: bool
 
 
 def draw(layout: Layout, assets: Assets) -> Raster:
     """Draw every item of a layout in order. Raises RenderError naming the layer whose picture cannot be used."""
-    info = skia.ImageInfo.Make(
-        layout.width, layout.height, skia.ColorType.kRGBA_8888_ColorType, skia.AlphaType.kPremul_AlphaType
-    )
-    surface = skia.Surface.MakeRaster(info)
-    if surface is None:
-        raise RenderError("canvas", f"there is no memory for {layout.width}x{layout.height} pixels")
-    canvas = surface.getCanvas()
-    canvas.clear(0)
-    ground = ShapeItem(layer="background", box=layout.canvas, shape="rectangle", fill=layout.background, stroke=None)
-    _draw_item(canvas, ground, assets)
-    for item in layout.items:
-        _draw_item(canvas, item, assets)
-    return _read(surface, layout)
-
-
-def _read(surface: skia.Surface, layout: Layout) -> Raster:
-    # Over an opaque ground straight and premultiplied alpha are the same bytes, and copying is all there is to do.
-    alpha = skia.AlphaType.kPremul_AlphaType if layout.background.opaque else skia.AlphaType.kUnpremul_AlphaType
-    info = skia.ImageInfo.Make(layout.width, layout.height, skia.ColorType.kRGBA_8888_ColorType, alpha)
+    size = layout.width, layout.height
     pixels = bytearray(layout.width * layout.height * 4)
-    surface.readPixels(info, pixels, layout.width * 4, 0, 0)
-    opaque = layout.background.opaque or pixels[3::4].count(0xFF) == layout.width * layout.height
-    return Raster(layout.width, layout.height, bytes(pixels), opaque)
+    surface = skia.Surface.MakeRasterDirect(_info(*size), pixels)
+    canvas = surface.getCanvas()
+    for part in layout.parts:
+        if isinstance(part, Figures):
+            _draw_figures(canvas, part, assets)
+        else:
+            _draw_item(canvas, part, assets)
+    if layout.background.opaque:  # straight and premultiplied alpha are then the same bytes
+        return Raster(*size, pixels, opaque=True)
+    surface.readPixels(_info(*size, skia.AlphaType.kUnpremul_AlphaType), straight := bytearray(len(pixels)))
+    opaque = pixels[3::4].count(0xFF) == layout.width * layout.height
+    return Raster(*size, straight, opaque)
+
+
+def _info(width: int, height: int, alpha: skia.AlphaType = skia.AlphaType.kPremul_AlphaType) -> skia.ImageInfo:
+    return skia.ImageInfo.Make(width, height, skia.ColorType.kRGBA_8888_ColorType, alpha)
+
+
+def _draw_figures(canvas: skia.Canvas, figures: Figures, assets: Assets) -> None:
+    """Draw figures from their kept pixels: gradients, blurs and curves are slow to draw, and the same in many rows."""
+    left, top, right, bottom = _reach(figures)
+    if right <= left or bottom <= top:
+        return
+    image = _kept.get(figures)
+    if image is None:
+        surface = skia.Surface.MakeRaster(_info(right - left, bottom - top))
+        if surface is None:
+            raise RenderError("canvas", f"there is no memory for {figures.width}x{figures.height} pixels")
+        surface.getCanvas().translate(-left, -top)
+        if figures.background:
+            surface.getCanvas().drawPaint(_fill_paint(figures.background, _canvas_of(figures), 1.0))
+        for item in figures.items:
+            _draw_item(surface.getCanvas(), item, assets)
+        image = surface.makeImageSnapshot()
+        _kept.put(figures, image)
+    canvas.drawImage(image, left, top)
+
+
+def _canvas_of(figures: Figures) -> Rect:
+    return Rect(0, 0, figures.width, figures.height)
+
+
+def _reach(figures: Figures) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what the figures may cover, in whole pixels on the canvas."""
+    if figures.background or any(item.turns for item in figures.items):
+        return 0, 0, figures.width, figures.height
+    left, top, right, bottom = figures.width, figures.height, 0, 0
+    for item in figures.items:
+        beyond = 1.0 + (item.stroke[0] if item.stroke else 0.0)
+        if item.shadow:
+            beyond += 2 * item.shadow.blur + max(abs(item.shadow.dx), abs(item.shadow.dy))
+        left, top = min(left, math.floor(item.box.x - beyond)), min(top, math.floor(item.box.y - beyond))
+        right, bottom = max(right, math.ceil(item.box.right + beyond)), max(bottom, math.ceil(item.box.bottom + beyond))
+    return max(left, 0), max(top, 0), min(right, figures.width), min(bottom, figures.height)
 
 
 def _draw_item(canvas: skia.Canvas, item: AnyItem, assets: Assets) -> None:
@@ -148,9 +191,7 @@ def _draw_shape(canvas: skia.Canvas, item: ShapeItem) -> None:
         moved = skia.Path(path)
         moved.offset(item.shadow.dx, item.shadow.dy)
         canvas.drawPath(moved, _shadow_paint(item.shadow, item.opacity))
-    if item.fill and len(item.fill.stops) > 1 and not item.turns and not item.stroke:
-        _draw_cached_gradient(canvas, item, path)
-    elif item.fill:
+    if item.fill:
         canvas.drawPath(path, _fill_paint(item.fill, item.box, item.opacity))
     if item.stroke and item.stroke[0] > 0:
         paint = skia.Paint(AntiAlias=True, Color=_faded(item.stroke[1], item.opacity), Style=skia.Paint.kStroke_Style)
@@ -158,28 +199,6 @@ def _draw_shape(canvas: skia.Canvas, item: ShapeItem) -> None:
         paint.setStrokeJoin(skia.Paint.kRound_Join)
         paint.setStrokeCap(skia.Paint.kRound_Cap)
         canvas.drawPath(path, paint)
-
-
-def _draw_cached_gradient(canvas: skia.Canvas, item: ShapeItem, path: skia.Path) -> None:
-    """Gradients are the slowest thing to draw and the same in every row of a size, so their pixels are kept."""
-    assert item.fill is not None
-    size = canvas.getBaseLayerSize()
-    left, top = max(math.floor(item.box.x), 0), max(math.floor(item.box.y), 0)
-    right, bottom = min(math.ceil(item.box.right), size.width()), min(math.ceil(item.box.bottom), size.height())
-    if right <= left or bottom <= top:
-        return
-    key = replace(item, layer="", shadow=None), left, top, right, bottom
-    image = _gradients.get(key)
-    if image is None:
-        info = skia.ImageInfo.Make(
-            right - left, bottom - top, skia.ColorType.kRGBA_8888_ColorType, skia.AlphaType.kPremul_AlphaType
-        )
-        surface = skia.Surface.MakeRaster(info)
-        surface.getCanvas().translate(-left, -top)
-        surface.getCanvas().drawPath(path, _fill_paint(item.fill, item.box, item.opacity))
-        image = surface.makeImageSnapshot()
-        _gradients.put(key, image)
-    canvas.drawImage(image, left, top)
 
 
 def _path(item: ShapeItem) -> skia.Path:

@@ -1,7 +1,11 @@
 """What a layout is made of: boxes, lines of glyphs, and the items to draw, in pixels, in drawing order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from adexport.rendering.fonts import Face
 
@@ -9,8 +13,7 @@ Colour = int
 """0xAARRGGBB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rect:
+class Rect(Struct, frozen=True, gc=False):
     """A box in pixels; y grows downwards."""
 
     x: float
@@ -48,17 +51,15 @@ class Rect:
         return wide > slack and high > slack
 
 
-@dataclass(frozen=True, slots=True)
-class GlyphRun:
+class GlyphRun(Struct, frozen=True, gc=False):
     """Glyphs of one face. Positions are relative to the line's left end and baseline."""
 
     face: Face
-    glyphs: tuple[int, ...]
-    positions: tuple[tuple[float, float], ...]
+    glyphs: list[int]
+    positions: list[tuple[float, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True, gc=False):
     """One line of text: its left end, baseline and advance width in pixels."""
 
     x: float
@@ -68,8 +69,7 @@ class Line:
     runs: tuple[GlyphRun, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ShadowSpec:
+class ShadowSpec(Struct, frozen=True, gc=False):
     """A resolved shadow: offset and blur radius in pixels."""
 
     dx: float
@@ -78,8 +78,7 @@ class ShadowSpec:
     colour: Colour
 
 
-@dataclass(frozen=True, slots=True)
-class FillSpec:
+class FillSpec(Struct, frozen=True, gc=False):
     """A resolved fill: one stop is a plain colour, more are a gradient."""
 
     gradient: str
@@ -92,8 +91,7 @@ class FillSpec:
         return all(colour >> 24 == 0xFF for _, colour in self.stops)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(Struct, frozen=True, kw_only=True, gc=False):
     """What every drawn thing has. `turns` are rotations (degrees, centre x, centre y), outermost first."""
 
     layer: str
@@ -103,8 +101,7 @@ class Item:
     shadow: ShadowSpec | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextItem(Item):
+class TextItem(Item, frozen=True, kw_only=True, gc=False):
     """Lines of text. `ink` is the block that the lines fill; `truncated` when an ellipsis ends it."""
 
     lines: tuple[Line, ...]
@@ -114,8 +111,7 @@ class TextItem(Item):
     truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageItem(Item):
+class ImageItem(Item, frozen=True, kw_only=True, gc=False):
     """A picture in a box with rounded corners."""
 
     source: str
@@ -124,8 +120,7 @@ class ImageItem(Item):
     radius: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShapeItem(Item):
+class ShapeItem(Item, frozen=True, kw_only=True, gc=False):
     """A figure. `points` are in pixels."""
 
     shape: str
@@ -141,20 +136,45 @@ class ShapeItem(Item):
 AnyItem = TextItem | ImageItem | ShapeItem
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """Figures that rows share, one above the other, the lowest on the canvas's background where one is given.
+
+    Compared by identity, so that their pixels can be kept.
+    """
+
+    width: int
+    height: int
+    background: FillSpec | None
+    items: tuple[ShapeItem, ...]
+
+    @cached_property
+    def mirrored(self) -> "Figures":
+        """The same flipped left to right."""
+        background = self.background and _flipped_fill(self.background)
+        return Figures(
+            self.width, self.height, background, tuple(_flipped_shape(each, self.width) for each in self.items)
+        )
+
+
+class Layout(Struct, frozen=True):
     """A design laid out for one canvas and one row. `left_out` names layers that found no room.
 
-    `crowded` names those that are shown but needed more room than they got.
+    `crowded` names those that are shown but needed more room than they got. `parts` are in drawing order.
     """
 
     width: int
     height: int
     safe: Rect
     background: FillSpec
-    items: tuple[AnyItem, ...]
+    parts: tuple[AnyItem | Figures, ...]
     left_out: tuple[str, ...] = ()
     crowded: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> tuple[AnyItem, ...]:
+        """All items in drawing order."""
+        return tuple(item for part in self.parts for item in (part.items if isinstance(part, Figures) else (part,)))
 
     @property
     def canvas(self) -> Rect:
@@ -196,21 +216,43 @@ class Layout:
 
 def mirrored(layout: Layout) -> Layout:
     """The layout flipped left to right for right-to-left rows; words and pictures keep their look."""
+    return replace(
+        layout,
+        safe=_flipped_rect(layout.safe, layout.width),
+        background=_flipped_fill(layout.background),
+        parts=tuple(
+            part.mirrored if isinstance(part, Figures) else _flipped(part, layout.width) for part in layout.parts
+        ),
+    )
 
-    def flip(rect: Rect) -> Rect:
-        return replace(rect, x=layout.width - rect.right)
 
-    def flip_item(item: AnyItem) -> AnyItem:
-        turns = tuple((-degrees, layout.width - x, y) for degrees, x, y in item.turns)
-        moved = replace(item, box=flip(item.box), turns=turns)
-        if isinstance(moved, TextItem):
-            lines = tuple(replace(line, x=layout.width - line.x - line.width) for line in moved.lines)
-            return replace(moved, lines=lines, ink=flip(moved.ink))
-        if isinstance(moved, ShapeItem):
-            fill = moved.fill and replace(moved.fill, angle=180 - moved.fill.angle)
-            return replace(moved, fill=fill, points=tuple((layout.width - x, y) for x, y in moved.points))
-        return moved
+def _flipped(item: AnyItem, across: float) -> AnyItem:
+    if isinstance(item, ShapeItem):
+        return _flipped_shape(item, across)
+    moved = replace(item, box=_flipped_rect(item.box, across), turns=_flipped_turns(item, across))
+    if isinstance(moved, TextItem):
+        lines = tuple([replace(line, x=across - line.x - line.width) for line in moved.lines])
+        return replace(moved, lines=lines, ink=_flipped_rect(moved.ink, across))
+    return moved
 
-    background = replace(layout.background, angle=180 - layout.background.angle)
-    items = tuple(flip_item(item) for item in layout.items)
-    return replace(layout, safe=flip(layout.safe), background=background, items=items)
+
+def _flipped_shape(item: ShapeItem, across: float) -> ShapeItem:
+    return replace(
+        item,
+        box=_flipped_rect(item.box, across),
+        turns=_flipped_turns(item, across),
+        fill=item.fill and _flipped_fill(item.fill),
+        points=tuple([(across - x, y) for x, y in item.points]),
+    )
+
+
+def _flipped_turns(item: AnyItem, across: float) -> tuple[tuple[float, float, float], ...]:
+    return tuple([(-degrees, across - x, y) for degrees, x, y in item.turns])
+
+
+def _flipped_rect(rect: Rect, across: float) -> Rect:
+    return replace(rect, x=across - rect.right)
+
+
+def _flipped_fill(fill: FillSpec) -> FillSpec:
+    return replace(fill, angle=180 - fill.angle)

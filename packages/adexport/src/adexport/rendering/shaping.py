@@ -2,16 +2,17 @@
 serves every font size; wrapping and auto-fit are then plain arithmetic on it.
 """
 
+import re
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
-from itertools import takewhile, zip_longest
+from itertools import accumulate
 
+import msgspec
 import uharfbuzz as hb
 
 from adexport.rendering import bidi
 from adexport.rendering.fonts import EMOJI, Face, fallback_chain
-from adexport.rendering.graphemes import SOFT_HYPHEN, graphemes, has_kana, is_emoji, may_break
+from adexport.rendering.graphemes import PLAIN, PLAIN_ENDS, SOFT_HYPHEN, graphemes, has_kana, is_emoji, may_break
 
 # More than any ad shows; what is beyond is cut with an ellipsis, so that a feed's essay costs no time.
 _LONGEST = 1200
@@ -19,13 +20,17 @@ ELLIPSIS = "…"
 # A descender reaches about a fifth of an em below the baseline in text faces.
 _DESCENT = 0.21
 _EMOJI_TOP, _EMOJI_BOTTOM = 0.95, 0.25
+# Control characters but the newline, and halves of surrogate pairs.
+_UNSEEN = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 Glyph = tuple[int, float, float]
 """Glyph id and its offset from the pen in em: x to the right, y downwards."""
+Segment = tuple[int, int, float, float, bool]
+"""Clusters start to end that stay on one line, their width in em, that of the white space after them, and whether the
+line ends there in any case. One that ends in a soft hyphen counts the hyphen as width and takes it back as space."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Cluster:
+class Cluster(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The smallest piece of text that is drawn as one: its glyphs in visual order and its advance in em."""
 
     text: str
@@ -33,40 +38,28 @@ class Cluster:
     level: int
     advance: float
     glyphs: tuple[Glyph, ...]
-    break_after: bool = False
-
-    @property
-    def blank(self) -> bool:
-        """Whether it is only white space."""
-        return self.text.isspace()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Segment:
-    """Clusters start to end that stay on one line; `space` is the trailing white space's width in em.
+class Shaped(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """A shaped paragraph. `ascent` and `descent` in em hold all its ink; `base` is 1 for right to left.
 
-    A segment that ends in a soft hyphen counts the hyphen in `width` and takes it back in `space`.
+    `pens` says where each cluster begins on an endless line, and where the last one ends, in em.
     """
-
-    start: int
-    end: int
-    width: float
-    space: float
-    hard: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shaped:
-    """A shaped paragraph. `ascent` and `descent` in em hold all its ink; `base` is 1 for right to left."""
 
     clusters: tuple[Cluster, ...]
     segments: tuple[Segment, ...]
+    pens: tuple[float, ...]
     ellipsis: Cluster
     hyphen: Cluster
     base: int
     ascent: float
     descent: float
     cap_height: float
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing to see."""
+        return all(cluster.text.isspace() for cluster in self.clusters)
 
 
 @lru_cache(maxsize=256)
@@ -75,19 +68,20 @@ def shape(text: str, family: str, weight: int, italic: bool = False, tracking: f
     text = _clean(text)
     chain = fallback_chain(family, weight, italic)
     base, levels = bidi.levels(text)
-    shaped = [cluster for run in _runs(text, levels, chain) for cluster in _shape_run(*run, tracking=tracking)]
-    clusters = _mark_breaks(shaped, has_kana(text))
-    ellipsis, hyphen = (_shape_run(mark, chain[0], base, tracking=0.0)[0] for mark in (ELLIPSIS, "-"))
+    clusters = [cluster for run in _runs(text, levels, chain) for cluster in _shape_run(*run, tracking)]
+    pens = tuple(accumulate((cluster.advance for cluster in clusters), initial=0.0))
+    hyphen = _mark("-", chain[0], base)
+    ascent, descent = _ink(clusters)
     cap_height = chain[0].cap_height
-    tops, bottoms = zip(*(_ink(cluster) for cluster in clusters), strict=True) if clusters else ((0.0,), (0.0,))
     return Shaped(
         clusters=tuple(clusters),
-        segments=tuple(_segments(clusters, hyphen.advance)),
-        ellipsis=ellipsis,
+        segments=tuple(_segments(text, clusters, pens, hyphen.advance)),
+        pens=pens,
+        ellipsis=_mark(ELLIPSIS, chain[0], base),
         hyphen=hyphen,
         base=base,
-        ascent=max(cap_height, *tops),
-        descent=max(_DESCENT, *bottoms),
+        ascent=max(cap_height, ascent),
+        descent=max(_DESCENT, descent),
         cap_height=cap_height,
     )
 
@@ -95,12 +89,14 @@ def shape(text: str, family: str, weight: int, italic: bool = False, tracking: f
 def _clean(text: str) -> str:
     """One kind of newline, no control characters, composed letters, bounded length."""
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")).strip()
-    text = "".join(char for char in text if char == "\n" or unicodedata.category(char) not in ("Cc", "Cs"))
+    text = _UNSEEN.sub("", text)
     return text if len(text) <= _LONGEST else text[:_LONGEST].rstrip() + ELLIPSIS
 
 
 def _runs(text: str, levels: list[int], chain: tuple[Face, ...]) -> list[tuple[str, Face, int]]:
     """Pieces of one face and one level, in logical order; a newline is a piece of its own."""
+    if PLAIN.fullmatch(text) and chain[0].covers(text):
+        return [(piece, chain[0], 0) for piece in re.split("(\n)", text) if piece]
     runs: list[tuple[str, Face, int]] = []
     at = 0
     for grapheme in graphemes(text):
@@ -124,62 +120,76 @@ def _face(grapheme: str, chain: tuple[Face, ...], previous: Face | None) -> Face
     return next((face for face in chain if face.covers(grapheme)), chain[0])
 
 
-def _shape_run(text: str, face: Face, level: int, *, tracking: float) -> list[Cluster]:
+def _shape_run(text: str, face: Face, level: int, tracking: float) -> list[Cluster]:
     """Shape one run; the clusters come in logical order, each with its glyphs in visual order."""
     if text == "\n":
         return [Cluster(text, face, level, 0.0, ())]
     buffer = hb.Buffer()
-    buffer.add_codepoints([ord(char) for char in text])
+    buffer.add_str(text)
+    buffer.language = "und"  # else guessed from the machine's settings, and some fonts draw by it
     buffer.guess_segment_properties()
     buffer.direction = "rtl" if level % 2 else "ltr"
     hb.shape(face.hb_font, buffer, {"liga": not tracking, "clig": not tracking})
-    joined = buffer.script == "Arab"  # letters that join must not be spaced apart
-    glyphs: dict[int, list[Glyph]] = {}
-    advances: dict[int, float] = {}
-    scale = 1 / face.units
+    scale, extra = 1 / face.units, 0.0 if buffer.script == "Arab" else tracking  # joined letters must not be spaced
+    cells: list[tuple[int, list[Glyph]]] = []
+    advances: list[float] = []
+    start, pen = -1, 0.0
     for info, position in zip(buffer.glyph_infos, buffer.glyph_positions, strict=True):
-        pen = advances.get(info.cluster, 0.0)
-        glyph = (info.codepoint, pen + position.x_offset * scale, -position.y_offset * scale)
-        glyphs.setdefault(info.cluster, []).append(glyph)
-        advances[info.cluster] = pen + position.x_advance * scale
-    starts = sorted(glyphs)
-    extra = 0.0 if joined else tracking
+        if info.cluster != start:  # the clusters come one after the other, in visual order
+            start, pen = info.cluster, 0.0
+            cells.append((start, []))
+            advances.append(0.0)
+        cells[-1][1].append((info.codepoint, pen + position.x_offset * scale, -position.y_offset * scale))
+        pen += position.x_advance * scale
+        advances[-1] = pen + extra
+    if level % 2:
+        cells.reverse()
+        advances.reverse()
+    ends = [*(begin for begin, _ in cells[1:]), len(text)]
     return [
-        Cluster(text[start:end], face, level, advances[start] + extra, tuple(glyphs[start]))
-        for start, end in zip(starts, [*starts[1:], len(text)], strict=True)
+        Cluster(text[begin:end], face, level, advance, tuple(glyphs))
+        for (begin, glyphs), end, advance in zip(cells, ends, advances, strict=True)
     ]
 
 
-def _mark_breaks(clusters: list[Cluster], japanese: bool) -> list[Cluster]:
-    marked: list[Cluster] = []
-    for cluster, after in zip_longest(clusters, clusters[1:]):
-        can = after is not None and may_break(graphemes(cluster.text)[-1], graphemes(after.text)[0], japanese)
-        marked.append(Cluster(cluster.text, cluster.face, cluster.level, cluster.advance, cluster.glyphs, can))
-    return marked
+@lru_cache(maxsize=256)
+def _mark(text: str, face: Face, base: int) -> Cluster:
+    """What wrapping puts at the end of a line: an ellipsis or a hyphen."""
+    return _shape_run(text, face, base, 0.0)[0]
 
 
-def _segments(clusters: list[Cluster], hyphen: float) -> list[Segment]:
+def _segments(text: str, clusters: list[Cluster], pens: tuple[float, ...], hyphen: float) -> list[Segment]:
     segments: list[Segment] = []
-    start = 0
+    plain, japanese, start = PLAIN.fullmatch(text), has_kana(text), 0
     for at, cluster in enumerate(clusters):
-        hard = cluster.text == "\n"
-        if hard or cluster.break_after or at == len(clusters) - 1:
-            inside = clusters[start : at + 1]
-            width = sum(each.advance for each in inside)
-            space = sum(each.advance for each in takewhile(lambda each: each.blank, reversed(inside)))
-            if cluster.text == SOFT_HYPHEN:  # shown only where a line ends, so room is kept but not used up
-                space = -hyphen
-            segments.append(Segment(start, at + 1, width - space, space, hard))
-            start = at + 1
+        hard, last = cluster.text == "\n", at == len(clusters) - 1
+        if not hard and not last:
+            if plain and cluster.text[-1] not in PLAIN_ENDS:
+                continue
+            if not may_break(graphemes(cluster.text)[-1], graphemes(clusters[at + 1].text)[0], japanese):
+                continue
+        end = at + 1
+        while end > start and clusters[end - 1].text.isspace():
+            end -= 1
+        width, space = pens[end] - pens[start], pens[at + 1] - pens[end]
+        if cluster.text == SOFT_HYPHEN:  # shown only where a line ends, so room is kept but not used up
+            width, space = width + hyphen, -hyphen
+        segments.append((start, at + 1, width, space, hard))
+        start = at + 1
     return segments
 
 
-def _ink(cluster: Cluster) -> tuple[float, float]:
-    """How far the cluster's ink reaches above and below the baseline, in em."""
-    if cluster.face.family == EMOJI:
-        return _EMOJI_TOP, _EMOJI_BOTTOM
-    reach = [(top - y, bottom + y) for gid, _, y in cluster.glyphs for top, bottom in (glyph_ink(cluster.face, gid),)]
-    return max((top for top, _ in reach), default=0.0), max((bottom for _, bottom in reach), default=0.0)
+def _ink(clusters: list[Cluster]) -> tuple[float, float]:
+    """How far the ink reaches above and below the baseline, in em."""
+    above = below = 0.0
+    for cluster in clusters:
+        if cluster.face.family == EMOJI:
+            above, below = max(above, _EMOJI_TOP), max(below, _EMOJI_BOTTOM)
+            continue
+        for gid, _, y in cluster.glyphs:
+            top, bottom = glyph_ink(cluster.face, gid)
+            above, below = max(above, top - y), max(below, bottom + y)
+    return above, below
 
 
 @lru_cache(maxsize=8192)
