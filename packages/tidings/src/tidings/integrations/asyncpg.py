@@ -47,7 +47,7 @@ async def publish(
     pending = Outbox()
     publisher = service or only_service()
     envelope = publisher.buffer(pending, event, id, delay, at)
-    if connection.is_in_transaction():
+    if connection.is_in_transaction() or not (pending.chosen or pending.scheduled):  # one insert is a transaction
         await flush(pending, HeldSession(connection), publisher)  # type: ignore[arg-type]  # a proxy does the same
     else:
         async with connection.transaction():

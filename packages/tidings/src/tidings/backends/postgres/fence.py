@@ -11,17 +11,24 @@ from msgspec import Struct
 
 from tidings.backends.postgres.driver import Session
 
-_HIGH = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM tidings.log_position"
+_HIGH = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS high FROM tidings.log_position"
 
 # `IS DISTINCT FROM`: a prepared transaction has no pid, and `<>` would leave it out.
 _WRITERS = """
-SELECT coalesce(array_agg(DISTINCT virtualtransaction), '{}')
+SELECT virtualtransaction
   FROM pg_locks
  WHERE locktype = 'relation'
    AND relation = 'tidings.log'::regclass
    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND mode = 'RowExclusiveLock'
    AND pid IS DISTINCT FROM pg_backend_pid()
+"""
+
+# High first, writers second: what is drawn later is above `high`. The locks are asked for that row, which was read and
+# kept before. Snapshots have no part in it: of a sequence and of locks everyone sees the present.
+_HIGH_AND_WRITERS = f"""
+WITH high AS MATERIALIZED ({_HIGH})
+SELECT high, ARRAY({_WRITERS} AND high.high >= 0) FROM high
 """
 
 HOLDER = """
@@ -62,12 +69,11 @@ class Fence:
             return await self._look()
 
     async def _look(self) -> int:
-        # High first, writers second, each a statement of its own: what is drawn later is above `high`.
         if self._pending is None:
-            high = int((await self._session.rows(_HIGH))[0][0])
+            high, writers = (await self._session.rows(_HIGH_AND_WRITERS))[0]
             if high <= self.safe:
                 return self.safe
-            self._pending = _Pending(high, await self._writers())
+            self._pending = _Pending(high, frozenset(writers))
         elif await self._still_open(self._pending.writers):
             return self.safe
         else:
@@ -92,7 +98,7 @@ class Fence:
         return safe
 
     async def _writers(self) -> frozenset[str]:
-        return frozenset((await self._session.rows(_WRITERS))[0][0])
+        return frozenset([row[0] for row in await self._session.rows(_WRITERS)])
 
     @property
     def waiting(self) -> bool:

@@ -17,10 +17,14 @@ SELECT $1, next.lane, next.step, next.position, next.owner
  WHERE (SELECT max(step) FROM tidings.progress p WHERE p.subscription = $1 AND p.lane = next.lane) = next.step - 1
 ON CONFLICT DO NOTHING
 """
+# Each lane's newest by the index: under an old snapshot there may be millions of deleted steps below.
 _NEWEST = """
-SELECT lane, step, position, owner FROM (
-  SELECT DISTINCT ON (lane) lane, step, position, owner FROM tidings.progress
-   WHERE subscription = $1 ORDER BY lane, step DESC) newest ORDER BY lane
+SELECT newest.*
+  FROM generate_series(0, (SELECT CAST(value AS integer) - 1 FROM tidings.meta WHERE name = 'lanes')) AS number
+ CROSS JOIN LATERAL (
+  SELECT lane, step, position, owner FROM tidings.progress
+   WHERE subscription = $1 AND lane = number ORDER BY step DESC LIMIT 1) AS newest
+ ORDER BY newest.lane
 """
 _FENCE_LANES = """
 INSERT INTO tidings.progress (subscription, lane, step, position, owner)
