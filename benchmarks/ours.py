@@ -53,10 +53,12 @@ async def publish_each(service: Service, events: list[OrderPlaced]) -> None:
 
 
 async def fill(store: str, count: int) -> None:
-    """Make a store whose log holds `count` events that nobody has handled."""
-    async with service_on(store) as service:
-        events = [order(number) for number in range(count)]
-        await asyncio.gather(*(publish_each(service, events[caller::64]) for caller in range(64)))
+    """Make a store whose log holds `count` events that nobody has handled, in the order of their numbers."""
+    async with service_on(store).running(consumers=False) as service:
+        for first in range(0, count, 1000):
+            async with service.transaction() as tx:
+                for number in range(first, min(first + 1000, count)):
+                    tx.publish(order(number))
 
 
 async def drain_with_effects(store: str, count: int) -> float:

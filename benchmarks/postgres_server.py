@@ -80,9 +80,7 @@ async def within(url: str, ask: Callable[[Any], Awaitable[Any]]) -> Any:
 
 
 async def _fill(url: str, count: int) -> None:
-    async with ours.service_on(url).running(consumers=False) as service:
-        events = [ours.order(number) for number in range(count)]
-        await asyncio.gather(*(ours.publish_each(service, events[caller::64]) for caller in range(64)))
+    await ours.fill(url, count)
 
     async def prepare(connection: Any) -> None:
         await connection.execute(raw_postgres.TABLES)
@@ -95,7 +93,9 @@ def check_charges(url: str, count: int) -> None:
     """Exit unless each event has left exactly one row, those of a key in the order of the events."""
 
     async def ask(connection: Any) -> list[Any]:
-        rows: list[Any] = await connection.fetch("SELECT order_id, number FROM charge ORDER BY ctid")
+        # Each savepoint is a transaction id of its own, so this is the order of the inserts, on whatever connection.
+        order = "xmin::text::bigint, cmin::text::bigint"
+        rows: list[Any] = await connection.fetch(f"SELECT order_id, number FROM charge ORDER BY {order}")
         return rows
 
     ours.check_charges(asyncio.run(within(url, ask)), count)
