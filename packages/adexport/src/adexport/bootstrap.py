@@ -65,10 +65,10 @@ def _pool(settings: Settings, size: int, seconds: float) -> RenderingPool:
     )
 
 
-def build(settings: Settings, *, store: str | None = None, new_id: Callable[[], str] = new_export_id) -> Application:
+def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> Application:
     """The application, wired but not running. Raises StorageError and NetworkDataError."""
     files = LocalFiles(settings.files)
-    service = Service(NAME, store=store or settings.store)
+    service = Service(NAME, store=settings.store_url)
     service.schema((Path(__file__).parent / "schema.sql").read_text())
     pool = _pool(settings, settings.render_processes, settings.render_seconds)
     preview_pool = _pool(settings, 1, _PREVIEW_SECONDS)

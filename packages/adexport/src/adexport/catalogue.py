@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from adexport.arguments import in_parts, numbered
 from adexport.assets.pictures import clean_picture
 from adexport.designs import Design, bundled_asset, parse_design
 from adexport.errors import AdExportError, DesignError
@@ -207,11 +208,10 @@ class Catalogue:
     async def missing_assets(self, names: Sequence[str]) -> set[str]:
         """Those of `names` ("asset:NAME", "sha256:…") that no picture has."""
         digests = [name.removeprefix("sha256:") for name in names if name.startswith("sha256:")]
-        rows = await self._service.fetch_all(
-            "SELECT digest FROM adexport_asset WHERE digest IN (SELECT value FROM json_each($1))",
-            msgspec.json.encode(digests).decode(),
-        )
-        known = {f"sha256:{row['digest']}" for row in rows}
+        known: set[str] = set()
+        for part in in_parts(digests):
+            sql = f"SELECT digest FROM adexport_asset WHERE digest IN ({numbered(len(part))})"
+            known |= {f"sha256:{row['digest']}" for row in await self._service.fetch_all(sql, *part)}
         return {name for name in names if name not in known and not _bundled(name)}
 
 

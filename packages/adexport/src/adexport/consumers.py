@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from adexport.arguments import numbered, table
 from adexport.errors import AdExportError
 from adexport.events import (
     AdExportRequested,
@@ -21,7 +22,7 @@ from adexport.events import (
 from adexport.export import RENDER_ATTEMPTS, Check, Standing, State, check, next_check
 from adexport.planning import Cell, batch
 from adexport.ports import FileStore, Rendered, Renderer, RenderJob
-from adexport.projections import as_json, files_word, finish, microseconds, note, read_standing
+from adexport.projections import as_json, files_word, finish, hold_standing, microseconds, note
 from adexport.snapshot import Snapshot, decode_snapshot
 from tidings import RetryPolicy, Service, Transaction, Work
 
@@ -29,8 +30,7 @@ _LOG = logging.getLogger("adexport.worker")
 _PENDING = """SELECT position, key, feed_row, width, height, format, limit_bytes, wanted_quality FROM adexport_cell
  WHERE export_id = $1 AND state = 'pending' ORDER BY position"""
 _REMEMBER = """INSERT INTO adexport_render (key, sha256, bytes, quality, created_us)
- SELECT json_extract(value, '$.key'), json_extract(value, '$.sha256'), json_extract(value, '$.bytes'),
- json_extract(value, '$.quality'), $2 FROM json_each($1) WHERE true ON CONFLICT DO NOTHING"""
+ SELECT file.*, CAST($1 AS BIGINT) FROM ({files}) AS file WHERE true ON CONFLICT DO NOTHING"""
 # Failures that a further try may cure, in the words that statistics use.
 _CAUSES = {"RenderingCrashedError": "crashed", "RenderingTimedOutError": "timed_out", "StorageError": "storage"}
 
@@ -74,7 +74,7 @@ def _order(cell: Cell) -> CellOrder:
 
 async def plan_export(event: AdExportRequested, tx: Transaction) -> None:
     """Cut the missing files of an export into batches and set its timer."""
-    standing = await read_standing(tx, event.export_id)
+    standing = await hold_standing(tx, event.export_id)
     if standing is None or not standing.active or standing.round != event.round:
         return  # cancelled, or asked for again, before a worker came to it
     await tx.execute("UPDATE adexport_export SET state = $2 WHERE id = $1", event.export_id, State.RUNNING.value)
@@ -86,7 +86,7 @@ async def plan_export(event: AdExportRequested, tx: Transaction) -> None:
 
 async def check_export(event: ExportCheckDue, tx: Transaction) -> None:
     """The timer went off: ask again for what is missing, or give up at the deadline."""
-    standing = await read_standing(tx, event.export_id)
+    standing = await hold_standing(tx, event.export_id)
     if standing is None:
         return
     verdict = check(standing, round=event.round, settled_before=event.settled, now=tx.now())
@@ -165,9 +165,9 @@ class BatchRendering:
         return reused + files, failed
 
     async def _reuse(self, orders: Sequence[CellOrder]) -> list[GeneratedFile]:
+        keys = list(dict.fromkeys(order.key for order in orders))
         rows = await self._service.fetch_all(
-            "SELECT key, sha256, bytes, quality FROM adexport_render WHERE key IN (SELECT value FROM json_each($1))",
-            as_json([order.key for order in orders]),
+            f"SELECT key, sha256, bytes, quality FROM adexport_render WHERE key IN ({numbered(len(keys))})", *keys
         )
         present = await self._files.present([row["sha256"] for row in rows])
         known = {row["key"]: row for row in rows if row["sha256"] in present}
@@ -248,12 +248,21 @@ def subscribe_rendering(service: Service, rendering: BatchRendering, *, concurre
         files, failed = await rendering.run(event, last=work.attempt >= RENDER_ATTEMPTS)
         async with work.finish() as tx:
             if files:
-                await tx.execute(_REMEMBER, as_json([file for file in files if not file.reused]), microseconds(tx))
+                await _remember(tx, [file for file in files if not file.reused])
                 tx.publish(_generated(event, files))
             if failed:
                 tx.publish(
                     AdGenerationFailed(export_id=event.export_id, round=event.round, count=len(failed), cells=failed)
                 )
+
+
+async def _remember(tx: Transaction, files: list[GeneratedFile]) -> None:
+    """Let later exports reuse these files."""
+    # In the order of their keys: batches that made the same files at the same time must not wait for each other.
+    known = sorted({(file.key, file.sha256, file.bytes, file.quality) for file in files})
+    if known:
+        rows, args = table(("TEXT", "TEXT", "BIGINT", "TEXT"), known, first=2)
+        await tx.execute(_REMEMBER.format(files=rows), microseconds(tx), *args)
 
 
 def _generated(event: RenderBatchRequested, files: list[GeneratedFile]) -> AdGenerated:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from adexport.arguments import in_parts, table
 from adexport.catalogue import Catalogue, StoredDesign, read_design
 from adexport.designs import Design
 from adexport.errors import AdExportError
@@ -22,7 +23,7 @@ from adexport.pictures_named import check_pictures
 from adexport.planning import Plan, Target, plan
 from adexport.ports import FileStore
 from adexport.problems import Problem
-from adexport.projections import as_json, files_word, microseconds, note, read_standing
+from adexport.projections import as_json, files_word, hold_standing, microseconds, note
 from adexport.rendering import ENGINE_VERSION
 from adexport.rendering.encoding import ENCODER_VERSION
 from adexport.requests import ExportRequest, RequestError, parse_size
@@ -34,13 +35,23 @@ ENGINE = f"{ENGINE_VERSION}+{ENCODER_VERSION}"
 _RECORD = """INSERT INTO adexport_export (id, title, design, design_title, snapshot, networks, sizes, formats,
  row_count, state, round, total, estimate_seconds, created_us, started_us, deadline_us)
  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'pending', 1, $10, $11, $12, $12, $13)"""
-# All cells by one statement: row by row, 20,000 of them would hold the writing transaction for seconds.
 _RECORD_CELLS = """INSERT INTO adexport_cell (export_id, position, key, feed_row, row_label, width, height, format,
  wanted_quality, network, placement, limit_bytes, name, state, round)
- SELECT $1, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
- json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'),
- json_extract(value, '$[7]'), json_extract(value, '$[8]'), json_extract(value, '$[9]'), json_extract(value, '$[10]'),
- json_extract(value, '$[11]'), 'pending', 1 FROM json_each($2)"""
+ SELECT $1, cell.*, 'pending', 1 FROM ({cells}) AS cell"""
+_CELL_TYPES = (
+    "BIGINT",
+    "TEXT",
+    "BIGINT",
+    "TEXT",
+    "BIGINT",
+    "BIGINT",
+    "TEXT",
+    "BIGINT",
+    "TEXT",
+    "TEXT",
+    "BIGINT",
+    "TEXT",
+)
 
 
 class PreflightError(AdExportError):
@@ -158,7 +169,10 @@ class Exporting:
             microseconds(tx),
             _stamp(deadline(now, estimate)),
         )
-        await tx.execute(_RECORD_CELLS, export_id, as_json(_cell_values(prepared)))
+        # Many cells by one statement: one by one, 20,000 of them would hold the transaction for seconds.
+        for part in in_parts(_cell_values(prepared), len(_CELL_TYPES)):
+            cells, args = table(_CELL_TYPES, part, first=2)
+            await tx.execute(_RECORD_CELLS.format(cells=cells), export_id, *args)
         files = len(prepared.plan.cells)
         envelope = tx.publish(AdExportRequested(export_id=export_id, round=1, snapshot=snapshot, files=files))
         text = f"Accepted: {files_word(files)} of {prepared.design_title}"
@@ -173,7 +187,7 @@ class Exporting:
     async def cancel(self, export_id: str) -> None:
         """Stop an export: what is not ready is cancelled, ready files stay. Raises NotNowError."""
         async with self._service.transaction() as tx:
-            standing = await read_standing(tx, export_id)
+            standing = await hold_standing(tx, export_id)
             if standing is None:
                 return
             require_cancellable(standing)
@@ -193,7 +207,7 @@ class Exporting:
     async def retry(self, export_id: str) -> None:
         """Ask again for the files that are not done, as a new round with a new deadline. Raises NotNowError."""
         async with self._service.transaction() as tx:
-            standing = await read_standing(tx, export_id)
+            standing = await hold_standing(tx, export_id)
             if standing is None:
                 return
             require_retryable(standing)
@@ -205,7 +219,8 @@ class Exporting:
             )
             row = await tx.fetch_one(
                 "UPDATE adexport_export SET state = 'pending', round = round + 1, failed = 0, finished_us = NULL,"
-                " failure = NULL, started_us = $2, deadline_us = $2 + max(deadline_us - started_us, 0) WHERE id = $1"
+                " failure = NULL, started_us = $2, deadline_us = $2 +"
+                " CASE WHEN deadline_us > started_us THEN deadline_us - started_us ELSE 0 END WHERE id = $1"
                 " RETURNING round, snapshot",
                 export_id,
                 microseconds(tx),
@@ -300,7 +315,7 @@ def _feed_of(rows: list[dict[str, str]]) -> Feed:
     return Feed(columns=columns, rows=complete, lines=tuple(range(1, len(rows) + 1)), encoding="utf-8", delimiter="")
 
 
-def _cell_values(prepared: Prepared) -> Iterable[list[Any]]:
+def _cell_values(prepared: Prepared) -> list[list[Any]]:
     return [
         [
             cell.index,

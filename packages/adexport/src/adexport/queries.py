@@ -206,7 +206,7 @@ def _read_cursor(cursor: str) -> tuple[int, str]:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
         created, export_id = text.split(".", 1)
-        if not (created.isascii() and created.isdigit() and len(created) <= 18):
+        if not (created.isascii() and created.isdigit() and len(created) <= 18 and export_id.isprintable()):
             raise ValueError(created)
         return int(created), export_id
     except (ValueError, UnicodeError, binascii.Error) as error:
@@ -237,13 +237,12 @@ class Queries:
     ) -> ExportPage:
         """Exports, newest first; `search` looks in title, design and id. Raises CursorError."""
         limit = max(1, min(limit, MAX_PAGE))
-        where, args = ["1"], list[Any]()
+        where, args = ["TRUE"], list[Any]()
         if search:
             args.append(f"%{_escape_like(search)}%")
-            where.append(
-                f"(title LIKE ${len(args)} ESCAPE '\\' OR design LIKE ${len(args)} ESCAPE '\\'"
-                f" OR id LIKE ${len(args)} ESCAPE '\\')"
-            )
+            # Stores differ in whether LIKE minds capitals.
+            columns = (f"lower({name}) LIKE lower(${len(args)}) ESCAPE '\\'" for name in ("title", "design", "id"))
+            where.append(f"({' OR '.join(columns)})")
         if state:
             args.append(state)
             where.append(f"state = ${len(args)}")
@@ -291,8 +290,8 @@ class Queries:
 
     async def may_differ(self, export_id: str) -> bool:
         """True when a retry of the failed files may end differently: not all of them are too heavy for their limit."""
-        other = "SELECT 1 FROM adexport_cell WHERE export_id = $1 AND state = 'dead' AND cause IS NOT 'cannot_fit'"
-        return await self._service.fetch_one(f"{other} LIMIT 1", export_id) is not None
+        other = "SELECT 1 FROM adexport_cell WHERE export_id = $1 AND state = 'dead' AND coalesce(cause, '') <> $2"
+        return await self._service.fetch_one(f"{other} LIMIT 1", export_id, "cannot_fit") is not None
 
     async def all_cells(self, export_id: str) -> list[Cell]:
         """Every file of an export, at most 20,000, for the archive and the manifest."""
@@ -310,8 +309,9 @@ class Queries:
         label = key if group == "size" else "min(row_label)"
         order = "max(width * height) DESC, 1" if group == "size" else "min(feed_row)"
         rows = await self._service.fetch_all(
-            f"SELECT {key} AS key, {label} AS label, count(*) AS total, sum(state = 'done') AS done,"
-            " sum(state = 'dead') AS failed, coalesce(sum(CASE state WHEN 'done' THEN bytes END), 0) AS bytes"
+            f"SELECT {key} AS key, {label} AS label, count(*) AS total, count(*) FILTER (WHERE state = 'done') AS done,"
+            " count(*) FILTER (WHERE state = 'dead') AS failed,"
+            " CAST(coalesce(sum(bytes) FILTER (WHERE state = 'done'), 0) AS BIGINT) AS bytes"
             f" FROM adexport_cell WHERE export_id = $1 GROUP BY {key} ORDER BY {order}",
             export_id,
         )
@@ -344,8 +344,8 @@ class Queries:
         first = today - timedelta(days=days - 1)
         since = int(first.timestamp()) * 1_000_000
         per_day = await self._service.fetch_all(
-            "SELECT created_us / 86400000000 AS day, count(*) AS exports, sum(done) AS files, sum(bytes) AS bytes"
-            " FROM adexport_export WHERE created_us >= $1 GROUP BY 1",
+            "SELECT created_us / 86400000000 AS day, count(*) AS exports, CAST(sum(done) AS BIGINT) AS files,"
+            " CAST(sum(bytes) AS BIGINT) AS bytes FROM adexport_export WHERE created_us >= $1 GROUP BY 1",
             since,
         )
         waits = await self._service.fetch_all(
@@ -368,7 +368,8 @@ class Queries:
 
     async def _shares(self, column: str, state: str, since: int) -> list[Share]:
         rows = await self._service.fetch_all(
-            f"SELECT coalesce({column}, 'unknown') AS name, count(*) AS files, coalesce(sum(cell.bytes), 0) AS bytes"
+            f"SELECT coalesce({column}, 'unknown') AS name, count(*) AS files,"
+            " CAST(coalesce(sum(cell.bytes), 0) AS BIGINT) AS bytes"
             " FROM adexport_export AS export JOIN adexport_cell AS cell ON cell.export_id = export.id"
             " WHERE export.created_us >= $1 AND cell.state = $2 GROUP BY 1 ORDER BY 2 DESC, 1",
             since,

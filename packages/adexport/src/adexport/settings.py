@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from adexport.errors import AdExportError
 
 PREFIX = "ADEXPORT_"
 _MOST_PROCESSES = 64
+_POSTGRES = "postgresql://"
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::\d{1,5})?")
 
 
 class SettingsError(AdExportError):
@@ -24,6 +28,7 @@ class Settings:
     """How Ad Export runs. Each member is the variable ADEXPORT_NAME; docs/reference/settings.md explains them."""
 
     data: Path = Path("data")
+    store: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     render_processes: int = 2
@@ -35,9 +40,16 @@ class Settings:
     hosts: tuple[str, ...] = ()
 
     @property
-    def store(self) -> str:
-        """The address of the database: one SQLite file in the data folder."""
-        return f"sqlite+apsw:///{self.data.resolve() / 'adexport.db'}"
+    def store_url(self) -> str:
+        """The address of the database: `store`, else one SQLite file in the data folder."""
+        return self.store or f"sqlite+apsw:///{self.data.resolve() / 'adexport.db'}"
+
+    @property
+    def places(self) -> str:
+        """Where the data is, in words for people: never with the password, nor with who logs in."""
+        parts = urlsplit(self.store)
+        database = f", events in Postgres at {parts.netloc.rpartition('@')[2]}{parts.path}" if self.store else ""
+        return f"data in {self.data.resolve()}{database}"
 
     @property
     def files(self) -> Path:
@@ -52,6 +64,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     networks = text.get("networks")
     return Settings(
         data=Path(text.get("data", "data")),
+        store=_store(text.get("store", "")),
         host=text.get("host", "127.0.0.1"),
         port=_whole(text, "port", 8000, 1, 65535),
         render_processes=_whole(text, "render_processes", min(os.cpu_count() or 1, 8), 1, _MOST_PROCESSES),
@@ -62,6 +75,26 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         root_path=text.get("root_path", "").rstrip("/"),
         hosts=tuple(name.strip().lower() for name in text.get("hosts", "").split(",") if name.strip()),
     )
+
+
+def _store(url: str) -> str:
+    """A Postgres URL, or nothing for SQLite. What was given is never shown: a password may be anywhere in it."""
+    url = re.sub(r"^postgres(ql\+asyncpg)?://", _POSTGRES, url.strip())
+    if not url:
+        return ""
+    if not url.startswith(_POSTGRES):
+        raise SettingsError(
+            f"{PREFIX}STORE does not begin with {_POSTGRES}. Give postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or"
+            " leave it out for an SQLite file in the data folder."
+        )
+    parts = urlsplit(url)
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    if parts.fragment or "@" in parts.path or not all(_HOST.fullmatch(host) for host in hosts):
+        raise SettingsError(
+            f"{PREFIX}STORE is not of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE. Write signs such as @, /,"
+            " :, # and % in a user or password as %40, %2F, %3A, %23 and %25."
+        )
+    return url
 
 
 def _whole(text: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

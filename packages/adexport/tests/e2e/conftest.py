@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,12 @@ def running(data: Path, *arguments: str, wait: bool = True, **environment: str) 
             server.stop(signal.SIGKILL)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests that only use it; what fails inside it is shown by `no_server_error`."""
-    with running(tmp_path_factory.mktemp("server") / "data", "serve", "--port", "18100") as started:
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server on each store for all tests that only use it."""
+    data = tmp_path_factory.mktemp("server") / "data"
+    database = request.getfixturevalue("new_database")() if request.param == "postgres" else nullcontext("")
+    with database as url, running(data, "serve", "--port", "18100", ADEXPORT_STORE=url) as started:
         yield started
 
 

@@ -1,7 +1,9 @@
-"""Several processes on one file: a worker apart, a worker killed, a server started again, a port taken."""
+"""Several processes on one store: a worker apart, a worker killed, a server started again, a port taken."""
 
+import io
 import signal
 import time
+import zipfile
 
 import httpx
 
@@ -64,3 +66,27 @@ def test_a_taken_port_gives_the_next_one_and_a_restart_keeps_everything(tmp_path
         with run_adexport(tmp_path / "two", "serve", "--port", "18190") as again:
             assert httpx.get(f"{again.url}{home}").json()["status"] == "done"
             assert httpx.get(f"{again.url}{home}/archive").status_code == 200
+
+
+def test_on_postgres_a_worker_is_killed_and_every_file_is_there_once(tmp_path, run_adexport, make_order, new_database):
+    data = tmp_path / "data"
+    with (
+        new_database() as url,
+        run_adexport(data, "serve", "--port", "18165", "--no-worker", ADEXPORT_STORE=url) as server,
+        run_adexport(data, "worker", wait=False, ADEXPORT_STORE=url) as first,
+        run_adexport(data, "worker", wait=False, ADEXPORT_STORE=url) as second,
+        httpx.Client(base_url=server.url, timeout=40) as client,
+    ):
+        home = start(client, make_order(30, sizes=["1000x1000"], formats=["png"]))
+        while client.get(home).json()["export"]["done"] < 5:
+            time.sleep(0.05)
+        first.stop(signal.SIGKILL)
+        export = wait(client, home, 60)
+        assert second.process.poll() is None, second.log.read_text()
+        assert (export["state"], export["done"], export["failed"]) == ("done", 30, 0)
+        timeline = client.get(f"{home}/timeline").json()
+        indexes = [cell["index"] for entry in timeline for cell in entry["detail"]["cells"]]
+        assert sorted(indexes) == list(range(30))
+        archive = client.get(f"{home}/archive").content
+        assert len(zipfile.ZipFile(io.BytesIO(archive)).namelist()) == 32  # two manifests beside the files
+        assert not (data / "adexport.db").exists()

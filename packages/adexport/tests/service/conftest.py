@@ -1,4 +1,4 @@
-"""A real service for each test: SQLite in a fresh folder, real rendering processes."""
+"""A real service for each test, on each store: a fresh folder, a fresh database, real rendering processes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -70,11 +70,17 @@ class Driver:
         return [entry.kind for entry in await self.queries.export_timeline(export_id)]
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request) -> str:
+    """ADEXPORT_STORE: nothing for SQLite, or the URL of an empty Postgres database."""
+    return request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
+
+
 @pytest.fixture
-def open_driver(tmp_path):
+def open_driver(tmp_path, store):
     @asynccontextmanager
     async def opened(*, consumers: bool = True, **settings: Any) -> AsyncIterator[Driver]:
-        chosen = {"data": tmp_path / "data", "render_processes": 1, "render_seconds": 20.0} | settings
+        chosen = {"data": tmp_path / "data", "store": store, "render_processes": 1, "render_seconds": 20.0} | settings
         async with running(build(Settings(**chosen)), consumers=consumers) as application:
             yield Driver(application)
 

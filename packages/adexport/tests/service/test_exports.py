@@ -23,6 +23,8 @@ from adexport.exporting import PreflightError
 from adexport.projections import update_read_model
 
 BIG = "4096x4096"
+# They take long, and are about what happens outside the store.
+SQLITE_ONLY = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 
 async def test_every_file_is_made_stored_and_told(open_driver):
@@ -90,6 +92,7 @@ async def test_an_export_without_any_file_is_dead(open_driver):
         assert (export.state, export.done, export.failed) == ("dead", 0, 4)
 
 
+@SQLITE_ONLY
 async def test_a_cell_that_crashes_its_process_is_found_and_the_others_are_made(open_driver):
     async with open_driver(render_memory_mb=420) as driver:
         export_id = await driver.start(sizes=["300x250", BIG, "728x90"], formats=["png"], rows=[{"headline": "x"}])
@@ -102,6 +105,7 @@ async def test_a_cell_that_crashes_its_process_is_found_and_the_others_are_made(
         assert (await driver.over(await driver.start())).state == "done"
 
 
+@SQLITE_ONLY
 async def test_a_full_disk_is_reported_after_the_last_try_and_a_retry_heals(open_driver, monkeypatch):
     real = LocalFiles.put
 

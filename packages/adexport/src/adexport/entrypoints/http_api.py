@@ -12,6 +12,7 @@ from starlette.responses import Response
 from adexport.bootstrap import Application, running
 from adexport.entrypoints import catalogue_api, exports_api, files_api, openapi, problems
 from adexport.entrypoints.bodies import answer
+from adexport.entrypoints.doorway import Doorway
 from adexport.entrypoints.hosts import HostCheck, allowed_hosts
 from adexport.entrypoints.idempotency import IdempotencyKeys
 from adexport.exporting import Prepared
@@ -41,6 +42,7 @@ def create_app(application: Application, *, consumers: bool = True) -> FastAPI:
     openapi.install(app)
     for router in (exports_api.router, files_api.router, catalogue_api.router):
         app.include_router(router)
+    app.add_middleware(Doorway)
     install_pages(
         app,
         queries=application.queries,

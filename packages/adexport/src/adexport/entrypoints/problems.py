@@ -93,7 +93,7 @@ async def _malformed(_: Request, error: Exception) -> Response:
 
 async def _store(_: Request, error: Exception) -> Response:
     if not getattr(error, "retryable", False):
-        return await _unexpected(_, error)
+        raise error
     _LOG.warning("The store refused a request: %s", error)
     return problem(503, "The store cannot take this now. Try again shortly.", headers={"Retry-After": "2"})
 
@@ -115,17 +115,11 @@ async def _parameters(_: Request, error: Exception) -> Response:
     return problem(422, "; ".join(f"{each['where']}: {each['message']}" for each in errors)[:2000], errors)
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
-    _LOG.error("A request failed", exc_info=error)
-    return problem(500, "The service failed at this request. Its log has the reason; please report it.")
-
-
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` as a problem, those of FastAPI and Starlette too."""
+    """Answer every error of `app` that can be expected as a problem, those of FastAPI and Starlette too."""
     app.add_exception_handler(AdExportError, _known)
     app.add_exception_handler(ProblemError, _own)
     app.add_exception_handler(TidingsError, _store)
     app.add_exception_handler(StrictJSONError, _malformed)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _parameters)
-    app.add_exception_handler(Exception, _unexpected)

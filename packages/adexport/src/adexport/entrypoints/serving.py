@@ -56,7 +56,5 @@ def serve(settings: Settings, *, consumers: bool = True) -> None:
         timeout_graceful_shutdown=_GRACE_SECONDS,
         h11_max_incomplete_event_size=32_768,
     )
-    click.echo(
-        f"Ad Export: http://{shown}:{port}{settings.root_path}/  (data in {settings.data.resolve()}, Ctrl-C stops)"
-    )
+    click.echo(f"Ad Export: http://{shown}:{port}{settings.root_path}/  ({settings.places}, Ctrl-C stops)")
     uvicorn.Server(config).run(sockets=[sock])

@@ -214,4 +214,9 @@ async def _form(request: Request) -> FormData:
         raise HTTPException(411, "The form came without its length. Send it from the page, or use the API.")
     if int(length) > MAX_FORM_BYTES:
         raise HTTPException(413, f"The form has {int(length):,} bytes, above {MAX_FORM_BYTES:,}. Send a smaller feed.")
-    return await request.form(max_files=2, max_fields=1000)
+    form = await request.form(max_files=2, max_fields=1000)
+    sent = form.multi_items()
+    texts = [name + (value if isinstance(value, str) else value.filename or "") for name, value in sent]
+    if "\0" in "".join(texts):
+        raise HTTPException(400, "The form holds a NUL character. Remove it.")
+    return form
