@@ -132,7 +132,7 @@ def test_right_to_left_ellipsis_stands_at_the_left() -> None:
     last = item.lines[-1]
     assert last.text.endswith("…")
     ellipsis = shape("…", "Inter", 400).clusters[0].glyphs[0][0]
-    leftmost = min(last.runs, key=lambda run: run.positions[0][0])
+    leftmost = min(last.runs, key=lambda run: run.xs[0])
     assert leftmost.glyphs[0] == ellipsis
 
 

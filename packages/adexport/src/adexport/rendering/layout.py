@@ -21,18 +21,14 @@ from adexport.rendering.measuring import (
     Piece,
     Setting,
     Squeeze,
-    balanced,
     fit_text,
-    gap_of,
     measure,
     measure_figure,
-    padded,
     prepare,
-    shown,
     squeeze_to_fit,
-    stack_sizes,
+    stack,
 )
-from adexport.rendering.paragraph import Block, lines_of, wrap
+from adexport.rendering.paragraph import SHARES, balance, lines_of
 from adexport.rendering.scene import (
     AnyItem,
     Figures,
@@ -162,15 +158,18 @@ class _Stage:
             self._learn_ratios(child)
 
     def _text(self, piece: Piece, layer: Text, rect: Rect, squeeze: Squeeze, pose: _Pose) -> None:
-        assert piece.shaped is not None
-        fitted = balanced(piece, layer, fit_text(piece, layer, rect.width, squeeze))
-        if fitted.height > rect.height + 1:
+        assert piece.words is not None
+        shaped, block = piece.words.shaped, piece.words.block
+        size, wrapped = fit_text(piece.words, layer, rect.width, squeeze)
+        if layer.balance:
+            wrapped = balance(shaped, wrapped)
+        height = block.height(len(wrapped.spans)) * size
+        if height > rect.height + 1:
             self.crowded.append(layer.id)
-        top = rect.y + {"start": 0.0, "center": 0.5, "end": 1.0}[layer.valign] * (rect.height - fitted.height)
-        box = Rect(rect.x, top, rect.width, fitted.height)
-        lines = lines_of(piece.shaped, fitted.wrapped, fitted.block, fitted.size, box, layer.align)
-        left = min((line.x for line in lines), default=rect.x)
-        ink = Rect(left, top, max((line.width for line in lines), default=0.0), fitted.height)
+        top = rect.y + SHARES[layer.valign] * (rect.height - height)
+        lines = lines_of(shaped, wrapped, block, size, Rect(rect.x, top, rect.width, height), layer.align)
+        left = min([line.x for line in lines], default=rect.x)
+        ink = Rect(left, top, max([line.width for line in lines], default=0.0), height)
         self.parts.append(
             TextItem(
                 layer=layer.id,
@@ -180,15 +179,15 @@ class _Stage:
                 shadow=self._shadow(layer.shadow, layer.id),
                 lines=lines,
                 ink=ink,
-                size=fitted.size,
+                size=size,
                 colour=_colour(layer.color, layer.id, self.setting),
-                truncated=fitted.wrapped.truncated,
+                truncated=wrapped.truncated,
             )
         )
 
     def _button(self, piece: Piece, layer: Button, rect: Rect, squeeze: Squeeze, pose: _Pose) -> None:
-        assert piece.shaped is not None
-        size = piece.sizes[squeeze.scale]
+        assert piece.words is not None
+        shaped, block, size = piece.words.shaped, piece.words.block, piece.words.sizes[squeeze.scale]
         self.parts.append(
             ShapeItem(
                 layer=layer.id,
@@ -203,11 +202,10 @@ class _Stage:
             )
         )
         room = rect.inset(min(layer.pad_x * size, rect.width * 0.2), 0)
-        wrapped = wrap(piece.shaped, room.width / size, 1)
+        wrapped = piece.words.wrapped(room.width / size, 1)
         # Capitals are centred, not the line box: a label looks high when room is kept for descenders.
-        top = rect.y + rect.height / 2 - (piece.shaped.ascent - piece.shaped.cap_height / 2) * size
-        block = Block(piece.shaped.ascent, piece.shaped.descent, 1.0)
-        lines = lines_of(piece.shaped, wrapped, block, size, Rect(room.x, top, room.width, 0), "center")
+        top = rect.y + rect.height / 2 - (shaped.ascent - shaped.cap_height / 2) * size
+        lines = lines_of(shaped, wrapped, block, size, Rect(room.x, top, room.width, 0), "center")
         ink = Rect(lines[0].x, top, lines[0].width, block.height(1) * size)
         self.parts.append(
             TextItem(
@@ -268,22 +266,18 @@ class _Stage:
             self._stack(piece, layer, rect, squeeze, pose)
 
     def _stack(self, piece: Piece, layer: Group, rect: Rect, squeeze: Squeeze, pose: _Pose) -> None:
-        column = layer.layout == "column"
-        dx, dy, inner = padded(layer, Extent(rect.width, rect.height), self.setting)
-        children = shown(piece, squeeze)
-        sizes = stack_sizes(layer, children, inner, self.setting, squeeze)
-        gap = gap_of(layer, inner, self.setting)
-        used = sum(size.height if column else size.width for size in sizes) + gap * max(len(children) - 1, 0)
-        free = (inner.height if column else inner.width) - used
-        if free < -1:
+        done = stack(piece, layer, Extent(rect.width, rect.height), self.setting, squeeze)
+        if done.free < -1:
             self.crowded.append(layer.id)
-        share = {"start": 0.0, "center": 0.5, "end": 1.0, "between": 0.0}[layer.justify]
-        gap += free / (len(children) - 1) if layer.justify == "between" and len(children) > 1 else 0.0
-        at = share * free + (rect.y + dy if column else rect.x + dx)
-        for child, size in zip(children, sizes, strict=True):
-            place = _cell(layer, child, size, at, Rect(rect.x + dx, rect.y + dy, inner.width, inner.height))
-            self.place(child, place, squeeze, pose)
-            at += (size.height if column else size.width) + gap
+        inner = Rect(rect.x + done.dx, rect.y + done.dy, done.inner.width, done.inner.height)
+        at, gap = inner.y if done.column else inner.x, done.gap
+        if layer.justify == "between":
+            gap += done.free / max(len(done.children) - 1, 1)
+        else:
+            at += SHARES[layer.justify] * done.free
+        for child, size in zip(done.children, done.sizes, strict=True):
+            self.place(child, _cell(layer, child, size, at, inner), squeeze, pose)
+            at += (size.height if done.column else size.width) + gap
 
     def _radius(self, radius: Length, rect: Rect) -> float:
         side = min(rect.width, rect.height)
@@ -303,7 +297,7 @@ class _Stage:
 
 def _cell(layer: Group, child: Piece, size: Extent, at: float, inner: Rect) -> Rect:
     """Where a stack's child lies: along the stack at `at`, across it by the stack's alignment."""
-    share = {"start": 0.0, "center": 0.5, "end": 1.0}[layer.align]
+    share = SHARES[layer.align]
     if layer.layout == "column":
         if isinstance(child.layer, Text):  # a text fills the column's width and aligns its own lines
             return Rect(inner.x, at, inner.width, size.height)

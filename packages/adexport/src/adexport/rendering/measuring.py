@@ -13,7 +13,7 @@ from adexport.designs.document import AnyLayer, Box, Button, Group, Image, Text,
 from adexport.designs.lengths import Length
 from adexport.designs.templates import FieldValueError
 from adexport.errors import RenderError
-from adexport.rendering.paragraph import Block, Wrapped, balance, block_of, wrap
+from adexport.rendering.paragraph import Block, Wrapped, block_of, wrap
 from adexport.rendering.shaping import Shaped, shape
 from adexport.rendering.sheet import SCALES, Sheet
 
@@ -26,7 +26,8 @@ _SAME_SIZE = 0.9
 class Squeeze(Struct, frozen=True, gc=False):
     """How hard a stack is pressed: text scale (an index of SCALES), most lines a text may have, layers left out.
 
-    `whole` asks for words uncut and texts without an ellipsis; `fair` for labels whole and least widths kept.
+    `whole` asks for words uncut and texts without an ellipsis; `fair` for labels whole and least widths kept. A `trial`
+    asks only whether everything fits: the measures of what does not may be unfinished.
     """
 
     scale: int = 0
@@ -34,6 +35,7 @@ class Squeeze(Struct, frozen=True, gc=False):
     dropped: frozenset[str] = frozenset()
     whole: bool = True
     fair: bool = True
+    trial: bool = False
 
 
 class Extent(Struct, frozen=True, gc=False):
@@ -44,30 +46,38 @@ class Extent(Struct, frozen=True, gc=False):
     fits: bool = True
 
 
-class Piece(Struct, eq=False):
-    """A layer with what one row makes of it: its text shaped, its children that are shown.
+class Words(Struct, eq=False):
+    """What a row gives a text or button to say: shaped, how tall its lines are, and its font sizes by scale."""
 
-    `box` is the layer's own, or less where whatever lays the piece out decides. `sizes` are its font sizes by scale.
-    """
-
-    layer: AnyLayer
-    box: Box
-    shaped: Shaped | None = None
-    sizes: tuple[float, ...] = ()
-    source: str = ""
-    ratio: float | None = None
-    children: list["Piece"] = field(default_factory=list)
+    shaped: Shaped
+    block: Block
+    sizes: tuple[float, ...]
     wraps: dict[tuple[float, int], Wrapped] = field(default_factory=dict)
-    """The text's lines by width in em and most lines: a stack asks for the same ones again while it is fitted."""
+    """The lines by width in em and most lines: a stack asks for the same ones again while it is fitted."""
 
     def wrapped(self, width: float, most: int) -> Wrapped:
-        """The piece's text in at most `most` lines of `width` em."""
-        assert self.shaped is not None
+        """The words in at most `most` lines of `width` em."""
         key = width, most
         known = self.wraps.get(key)
         if known is None:
             known = self.wraps[key] = wrap(self.shaped, width, most)
         return known
+
+
+class Piece(Struct, eq=False):
+    """A layer with what one row makes of it: its words, its children that are shown.
+
+    `box` is the layer's own, or less where whatever lays the piece out decides.
+    """
+
+    layer: AnyLayer
+    box: Box
+    words: Words | None = None
+    source: str = ""
+    ratio: float | None = None
+    children: list["Piece"] = field(default_factory=list)
+    kept: dict[frozenset[str], list["Piece"]] = field(default_factory=dict)
+    """The children that are shown, by what is left out."""
 
 
 class Setting(Struct, frozen=True):
@@ -94,7 +104,9 @@ def prepare(layer: AnyLayer, setting: Setting) -> Piece | None:
         if isinstance(layer, TypeStyle):
             style = layer.font, layer.weight, layer.italic, layer.letter_spacing
             shaped = shape(layer.text.fill(fields), *style)
-            return None if shaped.blank else Piece(layer, layer.box, shaped, setting.sheet.sizes[layer.id])
+            block = block_of(shaped, layer.line_height if isinstance(layer, Text) else 1.0)
+            words = Words(shaped, block, setting.sheet.sizes[layer.id])
+            return None if shaped.blank else Piece(layer, layer.box, words)
         if isinstance(layer, Image):
             source = layer.source.fill(fields).strip()
             return Piece(layer, layer.box, source=source) if source else None
@@ -141,48 +153,25 @@ def measure_figure(box: Box, natural: float | None, room: Extent) -> Extent:
     return Extent(width, height)
 
 
-class Fitted(Struct, frozen=True, gc=False):
-    """A text wrapped at a size in pixels."""
-
-    size: float
-    block: Block
-    wrapped: Wrapped
-
-    @property
-    def height(self) -> float:
-        """Height of all lines in pixels."""
-        return self.block.height(len(self.wrapped.spans)) * self.size
-
-
-def fit_text(piece: Piece, layer: Text, width: float, squeeze: Squeeze) -> Fitted:
-    """Wrap a text into `width` pixels at the squeeze's scale."""
-    assert piece.shaped is not None
-    size = piece.sizes[squeeze.scale]
-    most = min(layer.max_lines, squeeze.most_lines)
-    return Fitted(size, block_of(piece.shaped, layer.line_height), piece.wrapped(width / size, most))
-
-
-def balanced(piece: Piece, layer: Text, fitted: Fitted) -> Fitted:
-    """The same text with its lines evened out, where the design wants that."""
-    if not layer.balance or piece.shaped is None:
-        return fitted
-    return replace(fitted, wrapped=balance(piece.shaped, fitted.wrapped))
+def fit_text(words: Words, layer: Text, width: float, squeeze: Squeeze) -> tuple[float, Wrapped]:
+    """The font size at the squeeze's scale, and the lines in `width` pixels."""
+    size = words.sizes[squeeze.scale]
+    return size, words.wrapped(width / size, min(layer.max_lines, squeeze.most_lines))
 
 
 def _measure_text(piece: Piece, layer: Text, room: Extent, squeeze: Squeeze) -> Extent:
-    fitted = fit_text(piece, layer, room.width, squeeze)
-    whole = not squeeze.whole or not (fitted.wrapped.truncated or fitted.wrapped.broken)
-    width, height = fitted.wrapped.width * fitted.size, fitted.height
+    assert piece.words is not None
+    size, wrapped = fit_text(piece.words, layer, room.width, squeeze)
+    whole = not squeeze.whole or not (wrapped.truncated or wrapped.broken)
+    width, height = wrapped.width * size, piece.words.block.height(len(wrapped.spans)) * size
     return Extent(width, height, whole and height <= room.height + 0.01 and width <= room.width + 0.01)
 
 
 def _measure_button(piece: Piece, layer: Button, room: Extent, squeeze: Squeeze) -> Extent:
-    assert piece.shaped is not None
-    size = piece.sizes[squeeze.scale]
-    label = piece.wrapped(1e9, 1)
-    natural = (label.width + 2 * layer.pad_x) * size
+    assert piece.words is not None
+    shaped, size = piece.words.shaped, piece.words.sizes[squeeze.scale]
+    natural = (piece.words.wrapped(1e9, 1).width + 2 * layer.pad_x) * size
     width = room.width if piece.box.width is not None else natural
-    shaped = piece.shaped
     height = (shaped.cap_height + 2 * layer.pad_y) * size
     height = max(height, (shaped.ascent + shaped.descent) * size)
     height = room.height if piece.box.height is not None else height
@@ -192,54 +181,90 @@ def _measure_button(piece: Piece, layer: Button, room: Extent, squeeze: Squeeze)
 
 def shown(piece: Piece, squeeze: Squeeze) -> list[Piece]:
     """The children that are not left out; a stack whose children all are is left out too."""
-    kept = [child for child in piece.children if child.layer.id not in squeeze.dropped]
-    return [
-        child
-        for child in kept
-        if not isinstance(child.layer, Group) or child.layer.layout == "free" or shown(child, squeeze)
-    ]
+    known = piece.kept.get(squeeze.dropped)
+    if known is None:
+        known = piece.kept[squeeze.dropped] = [
+            child
+            for child in piece.children
+            if child.layer.id not in squeeze.dropped
+            and (not isinstance(child.layer, Group) or child.layer.layout == "free" or shown(child, squeeze))
+        ]
+    return known
 
 
-def padded(layer: Group, room: Extent, setting: Setting) -> tuple[float, float, Extent]:
-    """A stack's padding in pixels and the room that it leaves."""
+class Stack(Struct, gc=False):
+    """A row or column with its children measured, in pixels. They use `used` of the `inner` room, gaps included.
+
+    `dx` and `dy` are the padding; `breadth` is the widest child of a column, the tallest of a row.
+    """
+
+    column: bool
+    dx: float
+    dy: float
+    inner: Extent
+    gap: float
+    children: list[Piece]
+    sizes: list[Extent]
+    used: float = 0.0
+    breadth: float = 0.0
+    fits: bool = True
+
+    @property
+    def free(self) -> float:
+        """What is left along the stack; negative when the children have too little."""
+        return (self.inner.height if self.column else self.inner.width) - self.used
+
+    def take(self, size: Extent) -> None:
+        """Count one child."""
+        if self.column:
+            self.used += size.height
+            self.breadth = max(self.breadth, size.width)
+        else:
+            self.used += size.width
+            self.breadth = max(self.breadth, size.height)
+        self.fits = self.fits and size.fits
+
+
+def stack(piece: Piece, layer: Group, room: Extent, setting: Setting, squeeze: Squeeze) -> Stack:
+    """Measure the children of a stack: natural sizes first, then those that grow share what is left."""
+    column = layer.layout == "column"
     dx, dy = setting.pixels(layer.pad_x, room.width), setting.pixels(layer.pad_y, room.height)
-    return dx, dy, Extent(max(room.width - 2 * dx, 0.0), max(room.height - 2 * dy, 0.0))
+    inner = Extent(max(room.width - 2 * dx, 0.0), max(room.height - 2 * dy, 0.0)) if dx or dy else room
+    gap = setting.pixels(layer.gap, inner.height if column else inner.width)
+    children = shown(piece, squeeze)
+    result = Stack(column, dx, dy, inner, gap, children, [], used=gap * max(len(children) - 1, 0))
+    growing = 0.0
+    for child in children:
+        growing += child.layer.grow
+        size = _UNKNOWN if child.layer.grow else measure(child, inner, setting, squeeze)
+        result.sizes.append(size)
+        result.take(size)
+        if squeeze.trial and not size.fits:
+            return result
+    left = result.free
+    for at, child in enumerate(children if growing else ()):
+        if child.layer.grow:
+            share = max(left, 0.0) * child.layer.grow / growing
+            result.sizes[at] = _grown(child, share, column, inner, setting, squeeze)
+            result.take(result.sizes[at])
+    if not column and not squeeze.fair and left < 0:
+        wide = sum(size.width for size in result.sizes)
+        result.sizes = _narrowed(children, result.sizes, -left)
+        result.used += sum(size.width for size in result.sizes) - wide
+    return result
+
+
+_UNKNOWN = Extent(0.0, 0.0)
 
 
 def _measure_stack(piece: Piece, layer: Group, room: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
-    dx, dy, inner = padded(layer, room, setting)
-    children = shown(piece, squeeze)
-    sizes = stack_sizes(layer, children, inner, setting, squeeze)
-    gaps = gap_of(layer, inner, setting) * max(len(children) - 1, 0)
-    fits = all(size.fits for size in sizes)
-    if layer.layout == "column":
-        width, height = max((size.width for size in sizes), default=0.0), sum(size.height for size in sizes) + gaps
-    else:
-        width, height = sum(size.width for size in sizes) + gaps, max((size.height for size in sizes), default=0.0)
-    fits = fits and width <= inner.width + 0.05 and height <= inner.height + 0.05
-    width = room.width if piece.box.width is not None else width + 2 * dx
-    height = room.height if piece.box.height is not None else height + 2 * dy
+    done = stack(piece, layer, room, setting, squeeze)
+    across = done.inner.width if done.column else done.inner.height
+    fits = done.fits and done.free >= -0.05 and done.breadth <= across + 0.05
+    width, height = (done.breadth, done.used) if done.column else (done.used, done.breadth)
+    width = room.width if piece.box.width is not None else width + 2 * done.dx
+    height = room.height if piece.box.height is not None else height + 2 * done.dy
     return Extent(width, height, fits)
-
-
-def gap_of(layer: Group, inner: Extent, setting: Setting) -> float:
-    """The space between a stack's children in pixels."""
-    return setting.pixels(layer.gap, inner.height if layer.layout == "column" else inner.width)
-
-
-def stack_sizes(layer: Group, children: list[Piece], inner: Extent, setting: Setting, squeeze: Squeeze) -> list[Extent]:
-    """The size of each child: natural ones first, then those that grow share what is left."""
-    column = layer.layout == "column"
-    sizes = {at: measure(child, inner, setting, squeeze) for at, child in enumerate(children) if not child.layer.grow}
-    used = sum(size.height if column else size.width for size in sizes.values())
-    left = (inner.height if column else inner.width) - used - gap_of(layer, inner, setting) * (len(children) - 1)
-    growing = sum(child.layer.grow for child in children)
-    for at, child in enumerate(children):
-        if at not in sizes:
-            share = max(left, 0.0) * child.layer.grow / growing
-            sizes[at] = _grown(child, share, column, inner, setting, squeeze)
-    result = [sizes[at] for at in range(len(children))]
-    return result if column or squeeze.fair or left >= 0 else _narrowed(children, result, -left)
 
 
 def _narrowed(children: list[Piece], sizes: list[Extent], excess: float) -> list[Extent]:
@@ -301,7 +326,11 @@ def squeeze_to_fit(piece: Piece, room: Extent, setting: Setting) -> Squeeze:
     tried = [replace(stage, scale=len(SCALES) - 1, whole=False) for stage in stages]
     tried += [replace(tried[-1], most_lines=most) for most in (5, 4, 3, 2, 1)]
     tried += [replace(each, fair=False) for each in tried]
-    return next((each for each in tried if measure(piece, room, setting, each).fits), tried[-1])
+    return next((each for each in tried if _fits(piece, room, setting, each)), tried[-1])
+
+
+def _fits(piece: Piece, room: Extent, setting: Setting, squeeze: Squeeze) -> bool:
+    return measure(piece, room, setting, replace(squeeze, trial=True)).fits
 
 
 def _readmitted(piece: Piece, room: Extent, setting: Setting, fitting: Squeeze, stages: list[Squeeze]) -> Squeeze:
@@ -318,7 +347,7 @@ def _largest_scale(piece: Piece, room: Extent, setting: Setting, squeeze: Squeez
     """Bisect the scales down to `least`; the largest goes first because most rows fit as designed."""
 
     def fits(scale: int) -> bool:
-        return measure(piece, room, setting, replace(squeeze, scale=scale)).fits
+        return measure(piece, room, setting, replace(squeeze, scale=scale, trial=True)).fits
 
     if fits(0):
         return squeeze

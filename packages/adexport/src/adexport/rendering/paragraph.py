@@ -1,7 +1,8 @@
 """Shaped text to lines: wrapping, balancing, ellipsis, auto-fit, and the glyphs of each line."""
 
 import math
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import attrgetter
 
 import msgspec
 
@@ -13,7 +14,9 @@ from adexport.rendering.shaping import Cluster, Shaped
 _SLACK = 1e-6
 _STEP = 0.25  # font sizes are multiples of this many pixels, so that sized fonts are shared
 _BALANCED = (2, 3, 4)
-_ALIGNED = {"start": 0.0, "center": 0.5, "end": 1.0}
+SHARES = {"start": 0.0, "center": 0.5, "end": 1.0}
+"""How much of the free room lies before what is aligned so."""
+_face_of = attrgetter("face")
 
 Span = tuple[int, int, float]
 """A line as clusters from start to end and its width in em, without the white space at its end."""
@@ -56,6 +59,8 @@ def snap(size: float) -> float:
 
 def wrap(shaped: Shaped, width: float, most: int) -> Wrapped:
     """Break into at most `most` lines of `width` em, each as full as it gets."""
+    if shaped.straight <= width + _SLACK:
+        return Wrapped(((0, len(shaped.clusters), shaped.straight),), shaped.straight, truncated=False, broken=False)
     spans, broken, _ = _fill(shaped, width, most)
     truncated = len(spans) > most
     if truncated:
@@ -145,7 +150,7 @@ def lines_of(shaped: Shaped, wrapped: Wrapped, block: Block, size: float, rect: 
             clusters.append(shaped.ellipsis)
         elif clusters and clusters[-1].text == SOFT_HYPHEN:
             clusters[-1] = shaped.hyphen
-        x = rect.x + _ALIGNED[align] * (rect.width - width * size)
+        x = rect.x + SHARES[align] * (rect.width - width * size)
         baseline = rect.y + (block.ascent + at * block.pitch) * size
         text = "".join([cluster.text for cluster in clusters]).replace(SOFT_HYPHEN, "")
         lines.append(Line(x, baseline, width * size, text, _glyph_runs(clusters, size)))
@@ -157,15 +162,16 @@ def _glyph_runs(clusters: list[Cluster], size: float) -> tuple[GlyphRun, ...]:
     if any(cluster.level for cluster in clusters):
         clusters = [clusters[at] for at in bidi.visual_order([cluster.level for cluster in clusters])]
     runs: list[GlyphRun] = []
-    pen, face = 0.0, None
-    for cluster in clusters:
-        if cluster.face is not face:
-            face = cluster.face
-            glyphs: list[int] = []
-            positions: list[tuple[float, float]] = []
-            runs.append(GlyphRun(face, glyphs, positions))
-        for gid, x, y in cluster.glyphs:
-            glyphs.append(gid)
-            positions.append(((pen + x) * size, y * size))
-        pen += cluster.advance
+    pen = 0.0
+    for face, alike in groupby(clusters, key=_face_of):
+        glyphs: list[int] = []
+        xs: list[float] = []
+        ys: list[float] = []
+        for cluster in alike:
+            for gid, x, y in cluster.glyphs:
+                glyphs.append(gid)
+                xs.append((pen + x) * size)
+                ys.append(y * size)
+            pen += cluster.advance
+        runs.append(GlyphRun(face, glyphs, xs, ys if any(ys) else []))
     return tuple(runs)

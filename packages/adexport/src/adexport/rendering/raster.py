@@ -77,7 +77,9 @@ def _draw_figures(canvas: skia.Canvas, figures: Figures, assets: Assets) -> None
             _draw_item(surface.getCanvas(), item, assets)
         image = surface.makeImageSnapshot()
         _kept.put(figures, image)
-    canvas.drawImage(image, left, top)
+    # What has the background lies under everything: its pixels are copied, not blended.
+    mode = skia.BlendMode.kSrc if figures.background else skia.BlendMode.kSrcOver
+    canvas.drawImage(image, left, top, skia.SamplingOptions(), skia.Paint(BlendMode=mode))
 
 
 def _canvas_of(figures: Figures) -> Rect:
@@ -153,8 +155,12 @@ def _draw_text(canvas: skia.Canvas, item: TextItem) -> None:
     builder = skia.TextBlobBuilder()
     for line in item.lines:
         for run in line.runs:
-            points = [skia.Point(line.x + x, line.baseline + y) for x, y in run.positions]
-            builder.allocRunPos(run.face.sized(item.size), run.glyphs, points)
+            font, xs = run.face.sized(item.size), [line.x + x for x in run.xs]
+            if run.ys:
+                points = [skia.Point(x, line.baseline + y) for x, y in zip(xs, run.ys, strict=True)]
+                builder.allocRunPos(font, run.glyphs, points)
+            else:
+                builder.allocRunPosH(font, run.glyphs, xs, line.baseline)
     blob = builder.make()
     if blob is None:
         return

@@ -52,11 +52,12 @@ class Rect(Struct, frozen=True, gc=False):
 
 
 class GlyphRun(Struct, frozen=True, gc=False):
-    """Glyphs of one face. Positions are relative to the line's left end and baseline."""
+    """Glyphs of one face, placed from the line's left end and baseline. Without `ys` all stand on the baseline."""
 
     face: Face
     glyphs: list[int]
-    positions: list[tuple[float, float]]
+    xs: list[float]
+    ys: list[float]
 
 
 class Line(Struct, frozen=True, gc=False):

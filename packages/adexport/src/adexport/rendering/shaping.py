@@ -2,6 +2,7 @@
 serves every font size; wrapping and auto-fit are then plain arithmetic on it.
 """
 
+import math
 import re
 import unicodedata
 from functools import lru_cache
@@ -43,12 +44,14 @@ class Cluster(msgspec.Struct, frozen=True, eq=False, gc=False):
 class Shaped(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A shaped paragraph. `ascent` and `descent` in em hold all its ink; `base` is 1 for right to left.
 
-    `pens` says where each cluster begins on an endless line, and where the last one ends, in em.
+    `pens` says where each cluster begins on an endless line, and where the last one ends, in em; `straight` is how wide
+    a line is that holds all of it, endless where it has a newline.
     """
 
     clusters: tuple[Cluster, ...]
     segments: tuple[Segment, ...]
     pens: tuple[float, ...]
+    straight: float
     ellipsis: Cluster
     hyphen: Cluster
     base: int
@@ -77,6 +80,7 @@ def shape(text: str, family: str, weight: int, italic: bool = False, tracking: f
         clusters=tuple(clusters),
         segments=tuple(_segments(text, clusters, pens, hyphen.advance)),
         pens=pens,
+        straight=math.inf if "\n" in text else pens[-1],
         ellipsis=_mark(ELLIPSIS, chain[0], base),
         hyphen=hyphen,
         base=base,
@@ -131,24 +135,25 @@ def _shape_run(text: str, face: Face, level: int, tracking: float) -> list[Clust
     buffer.direction = "rtl" if level % 2 else "ltr"
     hb.shape(face.hb_font, buffer, {"liga": not tracking, "clig": not tracking})
     scale, extra = 1 / face.units, 0.0 if buffer.script == "Arab" else tracking  # joined letters must not be spaced
-    cells: list[tuple[int, list[Glyph]]] = []
-    advances: list[float] = []
-    start, pen = -1, 0.0
+    starts: list[int] = []
+    cells: list[tuple[Glyph, ...]] = []
+    pens: list[float] = []
     for info, position in zip(buffer.glyph_infos, buffer.glyph_positions, strict=True):
-        if info.cluster != start:  # the clusters come one after the other, in visual order
-            start, pen = info.cluster, 0.0
-            cells.append((start, []))
-            advances.append(0.0)
-        cells[-1][1].append((info.codepoint, pen + position.x_offset * scale, -position.y_offset * scale))
-        pen += position.x_advance * scale
-        advances[-1] = pen + extra
+        start, advance = info.cluster, position.x_advance * scale
+        if starts and starts[-1] == start:  # more of the same cluster; they come one after the other, in visual order
+            cells[-1] += ((info.codepoint, pens[-1] + position.x_offset * scale, -position.y_offset * scale),)
+            pens[-1] += advance
+        else:
+            starts.append(start)
+            cells.append(((info.codepoint, position.x_offset * scale, -position.y_offset * scale),))
+            pens.append(advance)
     if level % 2:
-        cells.reverse()
-        advances.reverse()
-    ends = [*(begin for begin, _ in cells[1:]), len(text)]
+        for each in (starts, cells, pens):
+            each.reverse()
+    ends = [*starts[1:], len(text)]
     return [
-        Cluster(text[begin:end], face, level, advance, tuple(glyphs))
-        for (begin, glyphs), end, advance in zip(cells, ends, advances, strict=True)
+        Cluster(text[start:end], face, level, pen + extra, glyphs)
+        for start, end, pen, glyphs in zip(starts, ends, pens, cells, strict=True)
     ]
 
 
@@ -188,7 +193,10 @@ def _ink(clusters: list[Cluster]) -> tuple[float, float]:
             continue
         for gid, _, y in cluster.glyphs:
             top, bottom = glyph_ink(cluster.face, gid)
-            above, below = max(above, top - y), max(below, bottom + y)
+            if top - y > above:
+                above = top - y
+            if bottom + y > below:
+                below = bottom + y
     return above, below
 
 
