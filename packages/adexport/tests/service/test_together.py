@@ -1,0 +1,107 @@
+"""Several at once on one store: results, cancels and starts that meet do not double, lose or hinder each other."""
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+
+import pytest
+
+from adexport.bootstrap import build
+from adexport.events import AdGenerated, AdGenerationFailed, FailedCell, GeneratedFile
+from adexport.export import NotNowError
+from adexport.projections import update_read_model
+from adexport.settings import Settings
+
+
+def generated(export_id, *indexes):
+    files = [
+        GeneratedFile(
+            index=index,
+            key=str(index),
+            url="",
+            format="jpeg",
+            width=300,
+            height=250,
+            bytes=10,
+            sha256="0" * 64,
+            seconds=0.1,
+            quality="quality 90",
+        )
+        for index in indexes
+    ]
+    return AdGenerated(
+        export_id=export_id, round=1, count=len(files), total_bytes=10 * len(files), seconds=1, files=files
+    )
+
+
+def failed(export_id, *indexes):
+    cells = [FailedCell(index=index, cause="render", reason="No.") for index in indexes]
+    return AdGenerationFailed(export_id=export_id, round=1, count=len(cells), cells=cells)
+
+
+async def apply(driver, event):
+    async with driver.service.transaction() as tx:
+        await update_read_model(event, tx)
+
+
+async def cancel(driver, export_id):
+    try:
+        await driver.exporting.cancel(export_id)
+    except NotNowError:
+        assert (await driver.queries.get_export(export_id)).state == "done"
+
+
+async def counted(driver, export_id):
+    """The export, whose numbers must be those of its files and of its timeline."""
+    export = await driver.queries.get_export(export_id)
+    states = Counter(cell.state for cell in await driver.queries.all_cells(export_id))
+    assert (export.done, export.failed, export.bytes) == (states["done"], states["dead"], 10 * states["done"])
+    timeline = await driver.queries.export_timeline(export_id)
+    assert [entry.sequence for entry in timeline] == list(range(1, export.version + 1))
+    return export
+
+
+async def test_results_that_come_at_once_and_twice_count_once(open_driver):
+    async with open_driver(consumers=False) as driver:
+        export_id = await driver.start(count=6)
+        events = [
+            *(generated(export_id, index, index + 1) for index in range(11)),
+            *(failed(export_id, index) for index in range(12)),
+        ]
+        await asyncio.gather(*(apply(driver, event) for event in events + events))
+        export = await counted(driver, export_id)
+        assert (export.state, export.total, export.done + export.failed) == ("done", 12, 12)
+        assert Counter(await driver.kinds(export_id))["completed"] == 1
+
+
+@pytest.mark.parametrize("when", range(3))
+async def test_a_cancel_among_results_leaves_every_file_in_one_state(open_driver, when):
+    async with open_driver(consumers=False) as driver:
+        export_id = await driver.start(count=6)
+        doing = [apply(driver, generated(export_id, index)) for index in range(12)]
+        doing.insert(when * 6, cancel(driver, export_id))
+        await asyncio.gather(*doing)
+        export = await counted(driver, export_id)
+        assert export.state in ("done", "cancelled")
+        kinds = Counter(await driver.kinds(export_id))
+        assert kinds["completed"] + kinds["cancelled"] == 1
+        assert kinds["files"] == export.done
+
+
+async def test_services_that_start_at_once_all_come_up(tmp_path, store):
+    async with AsyncExitStack() as stack:
+        services = [build(Settings(data=tmp_path, store=store, render_processes=1)).service for _ in range(6)]
+        await asyncio.gather(*(stack.enter_async_context(service.running(consumers=False)) for service in services))
+        for service in services:
+            assert await service.fetch_value("SELECT count(*) FROM adexport_export") == 0
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)  # SQLite has one writer: a start waits for it
+async def test_a_start_waits_for_no_writer_and_hinders_none(open_driver, tmp_path, store):
+    async with open_driver(consumers=False) as driver:
+        export_id = await driver.start()
+        async with driver.service.transaction() as tx:
+            await tx.execute("UPDATE adexport_export SET title = 'held' WHERE id = $1", export_id)
+            another = build(Settings(data=tmp_path, store=store, render_processes=1)).service
+            async with asyncio.timeout(5), another.running(consumers=False):
+                await tx.execute("DELETE FROM adexport_idempotency")
