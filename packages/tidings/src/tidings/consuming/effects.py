@@ -155,6 +155,7 @@ class Effects:
                 await self._pipeline.run(envelope, transaction)
             finally:
                 transaction.close()
+            await transaction.keep()
         except Exception as error:
             self._check_store(error)
             row = self._exceptions.failed(record, attempt - batch.uncounted, error, failures)
@@ -168,7 +169,6 @@ class Effects:
             if row.blocks and row.key is not None:
                 batch.closed.add(row.key)
             return False
-        await transaction.keep()
         batch.succeeded = True
         return True
 

@@ -219,6 +219,7 @@ class PostgresStore:
             try:
                 async with transaction_on(connection, self.hold_limit):
                     yield statements
+                    statements.check_whole()
             finally:
                 self._holders.discard(task)
         self.notify(statements.touched)

@@ -1,7 +1,8 @@
 """The store's statements in Postgres's SQL, table by table."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tidings.backends.postgres.driver import HeldSession, Session
@@ -29,6 +30,7 @@ class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, Read
         self._locking = locking
         self._depth = 0
         self._unreleased = ""
+        self._given_up = False
         self.touched: set[str] = set()
 
     @property
@@ -44,11 +46,31 @@ class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, Read
 
     async def execute(self, sql: str, args: Sequence[Value]) -> int:
         """Execute the user's statement; return how many rows it changed."""
-        return await self._db.run(_checked(sql), *args)
+        checked = _checked(sql)
+        with self._noting_failure():
+            return await self._db.run(checked, *args)
 
     async def query(self, sql: str, args: Sequence[Value]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Execute the user's query; return column names and rows."""
-        return await self._db.described(_checked(sql), args)
+        checked = _checked(sql)
+        with self._noting_failure():
+            return await self._db.described(checked, args)
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._given_up = True
+            raise
+
+    def check_whole(self) -> None:
+        """Raise StatementError if a statement has failed and its error was swallowed: nothing can be kept then."""
+        if self._given_up:
+            raise StatementError(
+                "A statement failed and its error was swallowed, but Postgres has given up the whole transaction: let "
+                "the error out, or write what cannot fail (INSERT … ON CONFLICT)."
+            )
 
     async def savepoint(self) -> None:
         """Mark a place to return to; places nest. The release of the last one goes in the same round trip."""
@@ -57,7 +79,8 @@ class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, Read
         self._unreleased = ""
 
     async def release(self) -> None:
-        """Keep what was done since the last savepoint."""
+        """Keep what was done since the last savepoint; raises StatementError if a statement of it has failed."""
+        self.check_whole()
         self._unreleased += f"RELEASE SAVEPOINT s{self._depth};"
         self._depth -= 1
 
@@ -66,6 +89,7 @@ class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, Read
         await self._db.script(f"ROLLBACK TO SAVEPOINT s{self._depth}; RELEASE SAVEPOINT s{self._depth}")
         self._depth -= 1
         self._unreleased = ""
+        self._given_up = False
 
 
 def _checked(sql: str) -> str:
