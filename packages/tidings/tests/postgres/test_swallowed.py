@@ -1,6 +1,7 @@
 """A statement that failed, and code that goes on as if nothing was: Postgres has given the whole transaction up."""
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -25,10 +26,8 @@ def service_on(url: str) -> Service:
 
 async def insert_twice(tx: Transaction, number: int) -> None:
     await tx.execute(INSERT, number)
-    try:
+    with suppress(ConstraintError):
         await tx.execute(INSERT, number)
-    except ConstraintError:
-        pass
 
 
 async def test_a_handler_that_swallows_it_fails_alone(postgres_url: str) -> None:
@@ -65,5 +64,3 @@ async def test_a_block_that_swallows_it_says_that_nothing_was_committed(postgres
         async with service.transaction() as tx:
             await tx.execute(INSERT, 2)
         assert await service.fetch_value("SELECT number FROM done") == 2
-
-
