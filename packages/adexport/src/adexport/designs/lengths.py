@@ -45,6 +45,8 @@ class Length:
 
     def pixels(self, extent: float, canvas: Canvas) -> float:
         """Resolve to pixels. `extent` is the parent's width or height in pixels, what `%` refers to."""
+        if not self.terms:
+            return 0.0
         known = canvas.sums.get(self)
         if known is None:
             fixed = sum(amount * canvas.units[unit] for amount, unit in self.terms if unit != "%")

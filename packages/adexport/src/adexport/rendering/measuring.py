@@ -19,6 +19,8 @@ from adexport.rendering.sheet import SCALES, Sheet
 
 # A word cut to less than this many pixels says nothing.
 _LEAST_WORDS = 40.0
+# Children may be that many pixels larger together than their stack.
+_SLACK = 0.05
 # A text at nine tenths of its size is read as the same size.
 _SAME_SIZE = 0.9
 
@@ -239,7 +241,7 @@ def stack(piece: Piece, layer: Group, room: Extent, setting: Setting, squeeze: S
         size = _UNKNOWN if child.layer.grow else measure(child, inner, setting, squeeze)
         result.sizes.append(size)
         result.take(size)
-        if squeeze.trial and not size.fits:
+        if squeeze.trial and not (size.fits and result.free >= -_SLACK):
             return result
     left = result.free
     for at, child in enumerate(children if growing else ()):
@@ -260,7 +262,7 @@ _UNKNOWN = Extent(0.0, 0.0)
 def _measure_stack(piece: Piece, layer: Group, room: Extent, setting: Setting, squeeze: Squeeze) -> Extent:
     done = stack(piece, layer, room, setting, squeeze)
     across = done.inner.width if done.column else done.inner.height
-    fits = done.fits and done.free >= -0.05 and done.breadth <= across + 0.05
+    fits = done.fits and done.free >= -_SLACK and done.breadth <= across + _SLACK
     width, height = (done.breadth, done.used) if done.column else (done.used, done.breadth)
     width = room.width if piece.box.width is not None else width + 2 * done.dx
     height = room.height if piece.box.height is not None else height + 2 * done.dy

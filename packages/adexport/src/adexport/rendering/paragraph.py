@@ -1,6 +1,7 @@
 """Shaped text to lines: wrapping, balancing, ellipsis, auto-fit, and the glyphs of each line."""
 
 import math
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 from operator import attrgetter
 
@@ -9,7 +10,7 @@ import msgspec
 from adexport.rendering import bidi
 from adexport.rendering.graphemes import SOFT_HYPHEN
 from adexport.rendering.scene import GlyphRun, Line, Rect
-from adexport.rendering.shaping import Cluster, Shaped
+from adexport.rendering.shaping import Cluster, Flat, Shaped
 
 _SLACK = 1e-6
 _STEP = 0.25  # font sizes are multiples of this many pixels, so that sized fonts are shared
@@ -143,21 +144,32 @@ def lines_of(shaped: Shaped, wrapped: Wrapped, block: Block, size: float, rect: 
     """The lines placed in `rect` from its top: `align` start is left, whatever way the text runs."""
     lines: list[Line] = []
     for at, (start, end, width) in enumerate(wrapped.spans):
-        clusters = list(shaped.clusters[start:end])
-        while clusters and clusters[-1].text.isspace():
-            clusters.pop()
+        while end > start and shaped.clusters[end - 1].text.isspace():
+            end -= 1
+        tail: tuple[Cluster, ...] = ()
         if wrapped.truncated and at == len(wrapped.spans) - 1:
-            clusters.append(shaped.ellipsis)
-        elif clusters and clusters[-1].text == SOFT_HYPHEN:
-            clusters[-1] = shaped.hyphen
+            tail = (shaped.ellipsis,)
+        elif end > start and shaped.clusters[end - 1].text == SOFT_HYPHEN:
+            end, tail = end - 1, (shaped.hyphen,)
+        clusters = shaped.clusters[start:end] + tail
         x = rect.x + SHARES[align] * (rect.width - width * size)
         baseline = rect.y + (block.ascent + at * block.pitch) * size
         text = "".join([cluster.text for cluster in clusters]).replace(SOFT_HYPHEN, "")
-        lines.append(Line(x, baseline, width * size, text, _glyph_runs(clusters, size)))
+        runs = (
+            _glyph_runs(clusters, size) if tail or not shaped.flat else _flat_run(shaped, shaped.flat, start, end, size)
+        )
+        lines.append(Line(x, baseline, width * size, text, runs))
     return tuple(lines)
 
 
-def _glyph_runs(clusters: list[Cluster], size: float) -> tuple[GlyphRun, ...]:
+def _flat_run(shaped: Shaped, flat: Flat, start: int, end: int, size: float) -> tuple[GlyphRun, ...]:
+    """The glyphs of the clusters from start to end where all stand in one row already."""
+    origin, begin, stop = shaped.pens[start], flat.firsts[start], flat.firsts[end]
+    xs = [(x - origin) * size for x in flat.xs[begin:stop]]
+    return (GlyphRun(flat.face, flat.glyphs[begin:stop], xs, [y * size for y in flat.ys[begin:stop]]),)
+
+
+def _glyph_runs(clusters: Sequence[Cluster], size: float) -> tuple[GlyphRun, ...]:
     """Clusters in visual order, neighbours of one face joined, em made pixels."""
     if any(cluster.level for cluster in clusters):
         clusters = [clusters[at] for at in bidi.visual_order([cluster.level for cluster in clusters])]

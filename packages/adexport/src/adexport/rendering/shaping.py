@@ -41,17 +41,28 @@ class Cluster(msgspec.Struct, frozen=True, eq=False, gc=False):
     glyphs: tuple[Glyph, ...]
 
 
+class Flat(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """The glyphs of a paragraph of one face from left to right, in em; `firsts` says where each cluster's begin."""
+
+    face: Face
+    glyphs: list[int]
+    xs: list[float]
+    ys: list[float]
+    firsts: list[int]
+
+
 class Shaped(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A shaped paragraph. `ascent` and `descent` in em hold all its ink; `base` is 1 for right to left.
 
     `pens` says where each cluster begins on an endless line, and where the last one ends, in em; `straight` is how wide
-    a line is that holds all of it, endless where it has a newline.
+    a line is that holds all of it, endless where it has a newline. `flat` is there for one face from left to right.
     """
 
     clusters: tuple[Cluster, ...]
     segments: tuple[Segment, ...]
     pens: tuple[float, ...]
     straight: float
+    flat: Flat | None
     ellipsis: Cluster
     hyphen: Cluster
     base: int
@@ -71,7 +82,8 @@ def shape(text: str, family: str, weight: int, italic: bool = False, tracking: f
     text = _clean(text)
     chain = fallback_chain(family, weight, italic)
     base, levels = bidi.levels(text)
-    clusters = [cluster for run in _runs(text, levels, chain) for cluster in _shape_run(*run, tracking)]
+    runs = _runs(text, levels, chain)
+    clusters = [cluster for run in runs for cluster in _shape_run(*run, tracking)]
     pens = tuple(accumulate((cluster.advance for cluster in clusters), initial=0.0))
     hyphen = _mark("-", chain[0], base)
     ascent, descent = _ink(clusters)
@@ -81,6 +93,7 @@ def shape(text: str, family: str, weight: int, italic: bool = False, tracking: f
         segments=tuple(_segments(text, clusters, pens, hyphen.advance)),
         pens=pens,
         straight=math.inf if "\n" in text else pens[-1],
+        flat=_flat(clusters, pens) if len(runs) == 1 and not runs[0][2] else None,
         ellipsis=_mark(ELLIPSIS, chain[0], base),
         hyphen=hyphen,
         base=base,
@@ -155,6 +168,13 @@ def _shape_run(text: str, face: Face, level: int, tracking: float) -> list[Clust
         Cluster(text[start:end], face, level, pen + extra, glyphs)
         for start, end, pen, glyphs in zip(starts, ends, pens, cells, strict=True)
     ]
+
+
+def _flat(clusters: list[Cluster], pens: tuple[float, ...]) -> Flat:
+    placed = [(gid, pen + x, y) for cluster, pen in zip(clusters, pens, strict=False) for gid, x, y in cluster.glyphs]
+    firsts = accumulate([len(cluster.glyphs) for cluster in clusters], initial=0)
+    glyphs, xs, ys = map(list, zip(*placed, strict=True))
+    return Flat(clusters[0].face, glyphs, xs, ys if any(ys) else [], list(firsts))
 
 
 @lru_cache(maxsize=256)
