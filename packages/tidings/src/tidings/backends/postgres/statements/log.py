@@ -59,7 +59,9 @@ class LogStatements(Speaker):
         if len(rows) <= FEW:
             await self._db.run(_append_few(len(rows)), *chain.from_iterable(rows))
         else:
-            await self._db.run(_APPEND, *zip(*rows, strict=True))
+            # An array that is shorter is filled up with NULL: what no event has is sent as no array at all.
+            columns = [() if column.count(None) == len(rows) else column for column in zip(*rows, strict=True)]
+            await self._db.run(_APPEND, *columns)
         self.touched.update([envelope.type for envelope in envelopes])
         self.touched.add(LOG_CHANGED)
 
