@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tidings.errors import LeaseLostError
 from tidings.points import reach
@@ -19,12 +20,15 @@ class Care(Struct):
 
 
 class Lane(Struct):
-    """One lane: its newest step, the position written with it, how far it was looked at, and how long to be careful."""
+    """One lane: its newest step, the position written with it, and how far it was looked at."""
 
     step: int
     position: int
     seen: int
-    care: Care
+
+
+_Rebalanced = tuple[list[LaneStep], dict[int, Care], set[int], Sequence[str] | None]
+"""The steps on which lanes were taken, how careful to be with those, which lanes were kept, and the stored types."""
 
 
 class Lanes:
@@ -36,6 +40,8 @@ class Lanes:
         self._store = store
         self._worker = worker
         self._owned: dict[int, Lane] = {}
+        # Of what stands in this worker's name, also while it has forgotten how far it was: it has not died meanwhile.
+        self._cares: dict[int, Care] = {}
 
     @property
     def owned(self) -> list[int]:
@@ -45,11 +51,11 @@ class Lanes:
     @property
     def calm_everywhere(self) -> bool:
         """True if no lane runs its events one by one."""
-        return not any(lane.care.left for lane in self._owned.values())
+        return not any(self.careful(lane) for lane in self._owned)
 
     def careful(self, lane: int) -> bool:
         """Say whether a lane runs its events one by one."""
-        return lane in self._owned and self._owned[lane].care.left > 0
+        return lane in self._owned and lane in self._cares and self._cares[lane].left > 0
 
     def lacks(self, alive: Collection[str]) -> bool:
         """Say whether this worker has less than its part."""
@@ -64,6 +70,7 @@ class Lanes:
         for step in steps:
             if not self._has(step):
                 self._owned.pop(step.lane, None)
+        self._forget_cares(steps)
         others = [step for step in steps if step.lane not in self._owned]
         forgotten = any(step.owner == self._worker for step in others)
         # A lane that was too careful to be handed on when another worker came may be calm now.
@@ -73,6 +80,11 @@ class Lanes:
     def _has(self, step: LaneStep) -> bool:
         """Say whether the newest step of a lane is the one that this worker knows, and is in its name."""
         return step.owner == self._worker and step.lane in self._owned and self._owned[step.lane].step == step.step
+
+    def _forget_cares(self, steps: Iterable[LaneStep]) -> None:
+        for step in steps:
+            if step.owner != self._worker:
+                self._cares.pop(step.lane, None)
 
     def lose_all(self) -> None:
         """Forget every lane: another owner has taken over, or this worker's state is in doubt."""
@@ -84,27 +96,28 @@ class Lanes:
         A lane is free if it was released, or if its owner is not alive; then its events are run carefully at first.
         """
 
-        async def unit(statements: Statements) -> tuple[dict[int, Lane], set[int], Sequence[str] | None]:
+        async def unit(statements: Statements) -> _Rebalanced:
             types = await self._stored_types(statements)
             steps = await statements.steps(self._subscription)
             mine = [step for step in steps if self._has(step)]
             part = self._part(alive)
-            taken: dict[int, Lane] = {}
-            cares: dict[str | None, Care] = {None: Care(0)}
-            for step in steps:
-                # What stands in this worker's name and was forgotten here must be taken: nobody else may.
-                wanted = len(mine) + len(taken) < part or step.owner == self._worker
-                if wanted and step not in mine and self._is_free(step, alive):
-                    # One of the events its dead owner had under way may have killed it: a batch's, over all its lanes.
-                    care = cares.setdefault(step.owner, Care(self._store.batch))
-                    taken[step.lane] = await self._take(statements, step, care)
+            # What stands in this worker's name and was forgotten here must be taken: nobody else may.
+            free = [step for step in steps if step not in mine and self._is_free(step, alive)]
+            forgotten = [step for step in free if step.owner == self._worker]
+            others = [step for step in free if step.owner != self._worker]
+            taken = [*forgotten, *others[: max(0, part - len(mine) - len(forgotten))]]
+            self._forget_cares(steps)  # before the commit: it may succeed unheard
+            cares = self._cares_of(taken)
+            await self.insert(statements, [replace(step, step=step.step + 1, owner=self._worker) for step in taken])
             # A careful lane is not handed on: its next owner would not know of its last owner's death.
             surplus = [step.lane for step in mine[part:] if not self.careful(step.lane)]
             await self._release(statements, surplus)
-            return taken, {step.lane for step in mine} - set(surplus), types
+            return taken, cares, {step.lane for step in mine} - set(surplus), types
 
-        taken, kept, self._types = await self._store.run(unit)
-        self._owned = {lane: known for lane, known in self._owned.items() if lane in kept} | taken
+        taken, cares, kept, self._types = await self._store.run(unit)
+        self._owned = {lane: known for lane, known in self._owned.items() if lane in kept}
+        self._owned |= {step.lane: Lane(step.step + 1, step.position, step.position) for step in taken}
+        self._cares |= cares
         if taken:
             reach("lane.taken")
         return bool(taken)
@@ -122,10 +135,16 @@ class Lanes:
     def _is_free(self, step: LaneStep, alive: Collection[str]) -> bool:
         return step.owner is None or step.owner not in alive or step.owner == self._worker
 
-    async def _take(self, statements: Statements, step: LaneStep, care: Care) -> Lane:
-        taken = LaneStep(step.lane, step.step + 1, step.position, self._worker)
-        await self.insert(statements, [taken])
-        return Lane(taken.step, taken.position, taken.position, care)
+    def _cares_of(self, taken: Iterable[LaneStep]) -> dict[int, Care]:
+        """Return how careful to be with lanes that are taken.
+
+        One of the events that a dead owner had under way may have killed it: a batch's, over all its lanes.
+        """
+        of_owner: dict[str | None, Care] = {None: Care(0)}
+        return {
+            step.lane: self._cares.get(step.lane) or of_owner.setdefault(step.owner, Care(self._store.batch))
+            for step in taken
+        }
 
     async def release(self) -> None:
         """Release every lane, so that the next owner need not be careful."""
@@ -143,7 +162,7 @@ class Lanes:
         for number in lanes:
             lane = self._owned[number]
             # At the end a careful lane keeps this worker's name: whoever takes it shall be careful too.
-            owner = self._worker if lane.care.left else None
+            owner = self._worker if self.careful(number) else None
             steps.append(LaneStep(number, lane.step + 1, lane.seen, owner))
         await self.insert(statements, steps)
 
@@ -189,8 +208,8 @@ class Lanes:
 
     def calm(self, lane: int, by: int) -> None:
         """Count down the careful events of a lane, and of those taken with it."""
-        if lane in self._owned:
-            care = self._owned[lane].care
+        if self.careful(lane):
+            care = self._cares[lane]
             care.left = max(0, care.left - by)
 
     def lags(self, seen: int) -> bool:
