@@ -111,7 +111,12 @@ class SubscriptionVanishedError(ServiceError):
 
 
 class StoreError(TidingsError):
-    """The store refused or failed."""
+    """The store refused or failed.
+
+    `store` is the store through which it was told, where that is known: a handler may use several.
+    """
+
+    store: object = None
 
 
 class StatementError(StoreError):

@@ -23,7 +23,7 @@ from tidings.errors import ServiceError
 from tidings.events import Envelope, Event, Registry, UpcastFunction, event_type, uuid7
 from tidings.publishing.outbox import Outbox, due_at, in_paramstyle
 from tidings.publishing.producer import HANDLING, Cause, Producer
-from tidings.publishing.transaction import Reading, Row, Transaction
+from tidings.publishing.transaction import Reading, Row, Told, Transaction
 from tidings.store import Store, Value, WorkerRow
 from tidings.transport import Transport
 from tidings.world import Clock, Ids, World
@@ -274,10 +274,11 @@ class Service:
         """
         outbox = Outbox()
         envelope = self.buffer(outbox, event, id, delay, at, correlation, traceparent)
-        if outbox.envelopes:
-            await self.store.publish(outbox.envelopes)
-        else:
-            await self.store.run(outbox.flush)
+        with Told(self.store):
+            if outbox.envelopes:
+                await self.store.publish(outbox.envelopes)
+            else:
+                await self.store.run(outbox.flush)
         return envelope
 
     def buffer(
@@ -317,16 +318,20 @@ class Service:
         self, *, correlation: str | None = None, traceparent: str | None = None
     ) -> AsyncIterator[Transaction]:
         """Open a transaction: SQL, and events published if and only if it commits. Not longer than the store allows."""
-        async with self.store.transaction() as statements:
-            outbox = Outbox()
-            cause = self._cause(correlation, traceparent)
-            transaction = Transaction(statements, outbox, self._producer, self.world, cause)
-            try:
-                yield transaction
-            finally:
-                transaction.close()
-            await transaction.keep()
-            await outbox.flush(statements)
+        with Told(self.store) as told:
+            async with self.store.transaction() as statements:
+                outbox = Outbox()
+                cause = self._cause(correlation, traceparent)
+                transaction = Transaction(statements, outbox, self._producer, self.world, cause, store=self.store)
+                try:
+                    yield transaction
+                except BaseException as error:
+                    told.foreign = error if error is not transaction.failure else None
+                    raise
+                finally:
+                    transaction.close()
+                await transaction.keep()
+                await outbox.flush(statements)
 
     def _cause(self, correlation: str | None, traceparent: str | None) -> Cause:
         handling = HANDLING.get()
@@ -336,21 +341,25 @@ class Service:
 
     async def cancel(self, event_id: str) -> bool:
         """Cancel a delayed publish; False if it has become an event already, or is not known."""
-        return await self.store.run(lambda statements: statements.cancel(event_id))
+        with Told(self.store):
+            return await self.store.run(lambda statements: statements.cancel(event_id))
 
     # Reading.
 
     async def fetch_all(self, sql: str, *args: Value) -> list[Row]:
         """Return every row of a query over committed state."""
-        return await Reading(self.store.reading).fetch_all(sql, *args)
+        with Told(self.store):
+            return await Reading(self.store.reading).fetch_all(sql, *args)
 
     async def fetch_one(self, sql: str, *args: Value) -> Row | None:
         """Return the first row of a query over committed state, or None."""
-        return await Reading(self.store.reading).fetch_one(sql, *args)
+        with Told(self.store):
+            return await Reading(self.store.reading).fetch_one(sql, *args)
 
     async def fetch_value(self, sql: str, *args: Value) -> Any:
         """Return the first column of the first row, or None."""
-        return await Reading(self.store.reading).fetch_value(sql, *args)
+        with Told(self.store):
+            return await Reading(self.store.reading).fetch_value(sql, *args)
 
     def changes(self, *events: type[Event]) -> AsyncIterator[None]:
         """Yield at once, and again whenever events of these types were committed: read what you show after each."""

@@ -189,7 +189,8 @@ async def test_a_repeated_delivery_has_its_effect_once(
     assert failures == []
     assert await log.rows("SELECT order_id FROM charges ORDER BY order_id") == [("first",), ("second",)]
     assert await log.rows("SELECT count(*) FROM tidings.log WHERE type = 'shop.order.charged'") == [(2,)]
-    assert sum(tries.values()) == 3  # the handler did run again, and one of its runs left nothing
+    # The handler did run again, and one of its runs left nothing; unless the worker saw first how far it was.
+    assert sum(tries.values()) in ((3,) if point == "lane.before_commit" else (2, 3))
 
 
 async def test_the_order_of_a_key_is_kept(way, service, postgres_url, Placed, Charged, log) -> None:  # noqa: N803

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
-from tidings.consuming.executor import Opened, opened
+from tidings.consuming.executor import Opened, is_of_store, opened
 from tidings.consuming.held import STARTED, Exceptions
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import Outage
@@ -149,6 +149,7 @@ class Effects:
             attempt=attempt,
             guarded=batch.opened is None,
             opened=batch.opened,
+            store=self._store,
         )
         try:
             try:
@@ -157,7 +158,9 @@ class Effects:
                 transaction.close()
             await transaction.keep()
         except Exception as error:
-            self._check_store(error)
+            executor = self._subscription.executor
+            if await is_of_store(error, transaction, batch.statements, executor):  # that is no attempt
+                raise (executor.failure(error) if executor is not None else None) or error from error
             row = self._exceptions.failed(record, attempt - batch.uncounted, error, failures)
             if batch.opened is not None:
                 raise _UndoneError(row) from error
@@ -171,13 +174,6 @@ class Effects:
             return False
         batch.succeeded = True
         return True
-
-    def _check_store(self, error: Exception) -> None:
-        """Raise if the store itself failed: that is no attempt."""
-        executor = self._subscription.executor
-        failure = (executor.failure(error) if executor is not None else None) or error
-        if isinstance(failure, StoreError) and failure.retryable:
-            raise failure
 
     async def _blame(self, records: Sequence[Record], lanes: Lanes, error: Exception) -> Taken:
         """A transaction as a whole failed: find out which event's fault it was by running them one by one."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
-from tidings.errors import TidingsError
+from tidings.errors import StoreError, TidingsError
 from tidings.publishing.transaction import SyncTransaction, Transaction
 from tidings.store import Statements, Store
 
@@ -60,6 +60,25 @@ async def opened(store: Store, executor: Executor | None) -> AsyncIterator[tuple
     else:
         async with executor.transaction(store) as one:
             yield one.statements, one
+
+
+async def is_of_store(
+    error: BaseException, transaction: Transaction, statements: Statements, executor: Executor | None
+) -> bool:
+    """Say whether what a block raised means that the store itself failed, and not another one that its code uses.
+
+    An executor's library says nothing of that: then the store's own transaction is asked whether it still answers.
+    """
+    if error is transaction.failure:
+        return True
+    failure = executor.failure(error) if executor is not None else None
+    if not isinstance(failure, StoreError) or not failure.retryable:
+        return False
+    try:
+        await statements.held(None, [])
+    except Exception:  # whatever it is, this transaction is over
+        return True
+    return False
 
 
 def driven(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -278,6 +278,7 @@ class WorkRunner:
             ids=ids,
             attempt=attempt,
             opened=opened,
+            store=self._store,
         )
 
         async def flush() -> None:
@@ -310,7 +311,7 @@ class WorkRunner:
             log.error("%s: raised after it had settled; nothing is retried.", self.name, exc_info=error)
         elif isinstance(error, LeaseLostError):
             log.warning("%s: another worker has taken event %s over.", self.name, record.envelope.id)
-        elif isinstance(error, StoreError) and error.retryable:
+        elif isinstance(error, StoreError) and error.retryable and error.store is self._store:
             await self._give_back(row)  # the store itself failed: that is no attempt
         else:
             attempt = row.attempt if self.outage.counts else row.attempt - 1

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
-from tidings.consuming.executor import Executor, Opened, driven, opened
+from tidings.consuming.executor import Executor, Opened, driven, is_of_store, opened
 from tidings.errors import TransactionClosedError
 from tidings.events import Envelope
 from tidings.publishing.producer import StableIds
-from tidings.publishing.transaction import SyncTransaction, Transaction
+from tidings.publishing.transaction import SyncTransaction, Told, Transaction
 from tidings.store import Ready, Statements, Store
 from tidings.world import World, moment
 
@@ -66,26 +66,36 @@ class Work:
         TransactionClosedError when called a second time.
         """
         self._check_unfinished()
-        async with opened(self._store, self.executor) as (statements, joined):
-            transaction, flush = self._begin(statements, self.envelope, self._ids, self.attempt, joined)
-            if joined is not None:
-                joined.join(transaction)
-            try:
-                yield transaction
-            finally:
-                transaction.close()
-            await self._end(transaction, statements, flush)
+        with Told(self._store) as told:
+            async with opened(self._store, self.executor) as (statements, joined):
+                transaction, flush = self._begin(statements, self.envelope, self._ids, self.attempt, joined)
+                if joined is not None:
+                    joined.join(transaction)
+                try:
+                    yield transaction
+                except BaseException as error:
+                    if not await is_of_store(error, transaction, statements, self.executor):
+                        told.foreign = error
+                    raise
+                finally:
+                    transaction.close()
+                await self._end(transaction, statements, flush)
         self.finished = True
 
     @contextmanager
     def finish_here(self, executor: Executor, loop: asyncio.AbstractEventLoop) -> Iterator[SyncTransaction]:
         """Do the same in the thread that calls, with an executor that blocks. For the library's own use."""
         self._check_unfinished()
-        with executor.here(self._store, loop) as joined:
+        with Told(self._store) as told, executor.here(self._store, loop) as joined:
             transaction, flush = self._begin(joined.statements, self.envelope, self._ids, self.attempt, joined)
             face = joined.join(transaction)
             assert isinstance(face, SyncTransaction)
-            yield face
+            try:
+                yield face
+            except BaseException as error:
+                if not driven(is_of_store(error, transaction, joined.statements, executor)):
+                    told.foreign = error
+                raise
             driven(self._end(transaction, joined.statements, flush))
         self.finished = True
 
@@ -106,7 +116,8 @@ class Work:
         async def unit(statements: Statements) -> None:
             await self._settle(statements, self._row)
 
-        await self._store.run(unit)
+        with Told(self._store):
+            await self._store.run(unit)
         self.finished = True
 
 

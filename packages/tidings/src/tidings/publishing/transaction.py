@@ -5,7 +5,7 @@ from collections.abc import Coroutine, Iterator
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from tidings.errors import TransactionClosedError
+from tidings.errors import StoreError, TransactionClosedError
 from tidings.events import Envelope, Event
 from tidings.publishing.outbox import Outbox, due_at
 from tidings.publishing.producer import Cause, Producer, StableIds
@@ -13,6 +13,24 @@ from tidings.store import Statements, Value
 from tidings.world import World, moment
 
 T = TypeVar("T")
+
+
+class Told:
+    """Notes on the errors that leave a block that the store told them; `foreign` is one that the user's code raised."""
+
+    __slots__ = ("_store", "foreign")
+
+    def __init__(self, store: object) -> None:
+        self._store = store
+        self.foreign: BaseException | None = None
+
+    def __enter__(self) -> "Told":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # An executor tells an error of its library in our words, and names it as the cause.
+        if isinstance(error, StoreError) and (self.foreign is None or self.foreign not in (error, error.__cause__)):
+            error.store = self._store
 
 
 class Row:
@@ -94,8 +112,8 @@ class Transaction(Queries):
     In a handler, `envelope` is what is being handled and `attempt` counts from 1; outside, None and 0.
     """
 
-    __slots__ = ("_cause", "_guarded", "_ids", "_marked", "_open", "_outbox", "_producer", "_statements", "_world",
-                 "attempt", "envelope", "opened")  # fmt: skip
+    __slots__ = ("_cause", "_guarded", "_ids", "_marked", "_open", "_outbox", "_producer", "_statements", "_store",
+                 "_world", "attempt", "envelope", "failure", "opened")  # fmt: skip
 
     def __init__(
         self,
@@ -110,6 +128,7 @@ class Transaction(Queries):
         attempt: int = 0,
         guarded: bool = False,
         opened: Any = None,
+        store: object = None,
     ) -> None:
         self._statements = statements
         self._outbox = outbox
@@ -120,6 +139,8 @@ class Transaction(Queries):
         self._guarded = guarded
         self._marked = False
         self._open = True
+        self._store = store
+        self.failure: StoreError | None = None
         self.opened = opened
         self.envelope = envelope
         self.attempt = attempt
@@ -129,12 +150,25 @@ class Transaction(Queries):
 
         Raises ConstraintError when a constraint refuses a row, StatementError for SQL that cannot run.
         """
-        await self._ready()
-        return await self._statements.execute(sql, args)
+        try:
+            await self._ready()
+            return await self._statements.execute(sql, args)
+        except StoreError as error:
+            raise self._noted(error)  # noqa: B904 - it is the same error
 
     async def _query(self, sql: str, args: tuple[Value, ...]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        await self._ready()
-        return await self._statements.query(sql, args)
+        try:
+            await self._ready()
+            return await self._statements.query(sql, args)
+        except StoreError as error:
+            raise self._noted(error)  # noqa: B904 - it is the same error
+
+    def _noted(self, error: StoreError) -> StoreError:
+        """Note that the store failed: nothing of this transaction may commit, also if its block goes on."""
+        error.store = self._store
+        if error.retryable:
+            self.failure = error
+        return error
 
     def publish(
         self, event: Event, *, id: str | None = None, delay: timedelta | None = None, at: datetime | None = None
@@ -163,8 +197,11 @@ class Transaction(Queries):
 
     async def cancel(self, event_id: str) -> bool:
         """Cancel a delayed publish; False if it has become an event already, or is not known."""
-        await self._ready()
-        return await self._statements.cancel(event_id)
+        try:
+            await self._ready()
+            return await self._statements.cancel(event_id)
+        except StoreError as error:
+            raise self._noted(error)  # noqa: B904 - it is the same error
 
     def now(self) -> datetime:
         """Return the service's present time."""
@@ -194,8 +231,10 @@ class Transaction(Queries):
         self._open = False
 
     async def keep(self) -> None:
-        """End this part of a shared transaction and keep it. For the library's own use."""
+        """End this part of a shared transaction and keep it; raises the store's failure that its block swallowed."""
         self._open = False
+        if self.failure is not None:
+            raise self.failure
         if self._marked:
             await self._statements.release()
 

@@ -82,6 +82,43 @@ class Connection(Protocol):
         """Close the connection."""
 
 
+class EndedConnection:
+    """Stands in place of a connection for statements whose transaction has ended: all of them raise its error."""
+
+    in_transaction = False
+
+    def __init__(self, error: TidingsError) -> None:
+        self.error = error
+
+    def run(self, sql: str, args: Sequence[Any] = ()) -> int:
+        """Refuse; the error is a new one each time, or its traceback would grow."""
+        raise type(self.error)(str(self.error))
+
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Refuse."""
+        self.run(sql)
+
+    def rows(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
+        """Refuse."""
+        self.run(sql)
+        return []
+
+    def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], list[Row]]:
+        """Refuse."""
+        self.run(sql)
+        return (), []
+
+    def script(self, sql: str) -> None:
+        """Refuse."""
+        self.run(sql)
+
+    def interrupt(self) -> None:
+        """Nothing runs."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class StandardConnection:
     """A connection of Python's own `sqlite3`."""
 

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -123,7 +124,7 @@ class SqliteStore:
         self.reading = SqliteStatements(self._reading, self.lanes)
         if self._writing is not None:
             self._commits = InlineCommits() if self.inline_commits else ThreadedCommits()
-            statements = SqliteStatements(self._writing, self.lanes)
+            statements = partial(SqliteStatements, self._writing, self.lanes)
             self._writer = Writer(self._writing, statements, self._commits, self._random, HOLD_LIMIT, self._committed)
             self._data_version = self._current_data_version()
 

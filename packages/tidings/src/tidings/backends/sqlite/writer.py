@@ -30,10 +30,20 @@ BUSY_SECONDS = 30.0
 """How long to wait for another process's transaction; that one may last one second, and queues form."""
 
 
+FORCE_SECONDS = 0.25
+"""So long after the hold limit a block that swallows its cancellation is ended by force."""
+
+
 class _Waiting(Struct):
     unit: Callable[[Statements], Awaitable[Any]] | None
     envelopes: Sequence[Envelope]
     done: asyncio.Future[Any]
+
+
+class _Turn(Struct):
+    """Somebody's turn; `over` once it was ended by force."""
+
+    over: bool = False
 
 
 class Writer:
@@ -43,14 +53,15 @@ class Writer:
     def __init__(
         self,
         connection: Connection,
-        statements: SqliteStatements,
+        new_statements: Callable[[], SqliteStatements],
         commits: Commits,
         random: Random,
         hold_limit: float,
         committed: Callable[[set[str], Appended | None], None],
     ) -> None:
         self._connection = connection
-        self._statements = statements
+        self._new_statements = new_statements
+        self._statements = new_statements()
         self._commits = commits
         self._random = random
         self._hold_limit = hold_limit
@@ -58,6 +69,7 @@ class Writer:
         self._turn = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
         self._closed = False
+        self._is_committed = False
         self._waiting: list[_Waiting] = []
         self._groups: asyncio.Task[None] | None = None
 
@@ -92,25 +104,57 @@ class Writer:
         Raises TransactionHeldTooLongError, after a rollback, when the block lasts longer than the hold limit.
         """
         self._refuse_inside()
-        async with self._turn:
+        async with self._turns() as turn:
             await self._begin()
-            self._statements.start()
+            # Its own, so that it can be ended for good while others go on.
+            statements = self._new_statements()
+            statements.start()
             self._holder = asyncio.current_task()
             limit = asyncio.timeout(self._hold_limit)
+            loop = asyncio.get_running_loop()
+            force = loop.call_later(self._hold_limit + FORCE_SECONDS, self._end_by_force, turn, statements)
             try:
                 async with limit:
-                    yield self._statements
+                    yield statements
+                if limit.expired():  # the block has swallowed its cancellation
+                    raise TimeoutError
             except BaseException as error:
-                self._roll_back()
+                if not turn.over:
+                    self._roll_back()
+                statements.end(self._held_too_long())
                 if limit.expired() and isinstance(error, TimeoutError):
-                    raise TransactionHeldTooLongError(
-                        f"A transaction was open for more than {self._hold_limit:g} s and was rolled back, because it "
-                        "blocks every other writer. Do slow work before it, or in a Work handler."
-                    ) from error
+                    raise self._held_too_long() from error
                 raise
             finally:
-                self._holder = None
-            await self._commit()
+                force.cancel()
+                if not turn.over:
+                    self._holder = None
+            await self._commit(statements)
+
+    @asynccontextmanager
+    async def _turns(self) -> AsyncIterator[_Turn]:
+        """Wait for a turn, and give it to the next one at the end, unless that was done by force."""
+        await self._turn.acquire()
+        turn = _Turn()
+        try:
+            yield turn
+        finally:
+            if not turn.over:
+                self._turn.release()
+
+    def _end_by_force(self, turn: _Turn, statements: SqliteStatements) -> None:
+        """Roll back for a block that swallows its cancellation and goes on: everybody else waits for it."""
+        self._roll_back()
+        statements.end(self._held_too_long())
+        self._holder = None
+        turn.over = True
+        self._turn.release()
+
+    def _held_too_long(self) -> TransactionHeldTooLongError:
+        return TransactionHeldTooLongError(
+            f"A transaction was open for more than {self._hold_limit:g} s and was rolled back, because it blocks every "
+            "other writer. Do slow work before it, or in a Work handler."
+        )
 
     def _refuse_inside(self) -> None:
         if self._closed:
@@ -163,7 +207,7 @@ class Writer:
         if published:
             await self._statements.append(published)
         reach("publish.before_commit")
-        await self._commit()
+        await self._commit(self._statements)
         reach("publish.after_commit")
         return outcomes
 
@@ -192,21 +236,19 @@ class Writer:
             await asyncio.sleep(pause * self._random.uniform(0.5, 1.5))
             pause = min(pause * 1.5, 0.02)
 
-    async def _commit(self) -> None:
-        touched, appended = self._statements.touched, self._statements.appended
+    async def _commit(self, statements: SqliteStatements) -> None:
+        self._is_committed = False
         try:
             await self._commits.perform(self._end)
-        except BaseException:
-            if self._connection.in_transaction:
+        finally:
+            if self._is_committed:  # maybe cancelled while waiting: listeners must still hear of it
+                self._committed(statements.touched, statements.appended)
+            else:
                 self._roll_back()
-                raise
-            # Committed, and cancelled while waiting: listeners must still hear of it.
-            self._committed(touched, appended)
-            raise
-        self._committed(touched, appended)
 
     def _end(self) -> None:
         self._connection.run("COMMIT")
+        self._is_committed = True
 
     def _roll_back(self) -> None:
         # After a full disk or an I/O error SQLite has rolled back by itself.

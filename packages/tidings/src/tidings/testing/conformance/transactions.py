@@ -97,6 +97,32 @@ class TransactionSuite(Opening):
                     await s.execute("DELETE FROM suite_rows; DELETE FROM suite_rows", ())
             assert await self.names(store) == []
 
+    async def test_a_block_that_swallows_its_end_keeps_nobody_waiting(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await self.prepare_table(store)
+
+            async def hold_on() -> None:
+                async with store.transaction() as s:
+                    await s.execute("INSERT INTO suite_rows VALUES (1, 'never')", ())
+                    for row in range(2, 100):
+                        try:
+                            await asyncio.sleep(0.1)
+                        except asyncio.CancelledError:
+                            continue
+                        try:
+                            await s.execute("INSERT INTO suite_rows VALUES ($1, 'never')", (row,))
+                        except TidingsError:
+                            return
+
+            holding = asyncio.ensure_future(hold_on())
+            await asyncio.sleep(0.05)
+            async with asyncio.timeout(10), store.transaction() as s:
+                await s.execute("INSERT INTO suite_rows VALUES (999, 'another')", ())
+            async with asyncio.timeout(10):
+                with pytest.raises(TransactionHeldTooLongError):
+                    await holding
+            assert await self.names(store) == ["another"]
+
     async def test_one_bad_publish_of_a_group_fails_alone(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await self.refuse(store, "e3")

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tidings.backends.sqlite.driver import Connection, render
+from tidings.backends.sqlite.driver import Connection, EndedConnection, render
 from tidings.backends.sqlite.statements.held import HeldStatements
 from tidings.backends.sqlite.statements.log import LogStatements
 from tidings.backends.sqlite.statements.progress import ProgressStatements
 from tidings.backends.sqlite.statements.ready import ReadyStatements
 from tidings.backends.sqlite.statements.rows import Appended
 from tidings.backends.sqlite.statements.scheduled import ScheduledStatements
-from tidings.errors import StatementError
+from tidings.errors import StatementError, StoreError, TidingsError
 from tidings.store import Value
 
 
@@ -21,7 +21,8 @@ class SqliteStatements(LogStatements, ProgressStatements, HeldStatements, ReadyS
     """
 
     def __init__(self, connection: Connection, lanes: int) -> None:
-        self._db = connection
+        self._db = self._connection = connection
+        self._begun = False
         self._lanes = lanes
         self._depth = 0
         self.touched: set[str] = set()
@@ -30,17 +31,42 @@ class SqliteStatements(LogStatements, ProgressStatements, HeldStatements, ReadyS
 
     def start(self) -> None:
         """Begin anew: a transaction has begun or was rolled back."""
+        self._db = self._connection
+        self._begun = True
         self._depth = 0
         self.touched = set()
         self.appended = None
 
     async def execute(self, sql: str, args: Sequence[Value]) -> int:
         """Execute the user's statement; return how many rows it changed."""
-        return self._db.run(render(sql), _bindable(args))
+        try:
+            return self._db.run(render(sql), _bindable(args))
+        except StoreError:
+            self._end_if_rolled_back()
+            raise
 
     async def query(self, sql: str, args: Sequence[Value]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Execute the user's query; return column names and rows."""
-        return self._db.described(render(sql), _bindable(args))
+        try:
+            return self._db.described(render(sql), _bindable(args))
+        except StoreError:
+            self._end_if_rolled_back()
+            raise
+
+    def _end_if_rolled_back(self) -> None:
+        # OR ROLLBACK, RAISE(ROLLBACK) and some failures of the disk end the transaction under us. Whatever were said
+        # after it would commit by itself, statement by statement.
+        if self._begun and not self._db.in_transaction:
+            self.end(
+                StatementError(
+                    "A statement failed and rolled back the whole transaction (such as INSERT OR ROLLBACK), of which "
+                    "nothing is left: let a constraint fail the statement alone (OR ABORT, which is the default)."
+                )
+            )
+
+    def end(self, error: TidingsError) -> None:
+        """Let everything that is still said here raise an error: the transaction is over."""
+        self._db = EndedConnection(error)
 
     async def savepoint(self) -> None:
         """Mark a place to return to; places nest."""
