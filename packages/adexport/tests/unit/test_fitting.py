@@ -110,9 +110,15 @@ def test_bytes_are_saved_by_coding_tightly_before_quality_is_given_up():
     assert (fitted.data, fitted.quality) == (tight, 90)
 
 
-@pytest.mark.parametrize(("name", "most"), [("jpeg", 6), ("webp", 5), ("png", 5)])
+@pytest.mark.parametrize(("name", "most"), [("jpeg", 8), ("webp", 6), ("png", 5)])
 def test_few_encodes_whatever_the_limit(name, most):
     assert max(fit(SMALL, name, limit).encodes for limit in range(1, 70_000, 3_500)) <= most
+
+
+def test_a_photograph_a_little_too_large_takes_few_encodes():
+    whole = len(encode(SMALL, "jpeg"))
+    counts = [fit(SMALL, "jpeg", whole * share // 100).encodes for share in range(60, 100, 2)]
+    assert sum(counts) / len(counts) <= 4.5
 
 
 def test_a_quality_asked_for_is_where_the_ladder_starts():

@@ -1,6 +1,7 @@
 """Under the byte limit: the best version of a picture that still fits, or the smallest one and a plain no."""
 
 from collections.abc import Callable, Sequence
+from math import ceil, log
 from typing import Final, Literal
 
 import msgspec
@@ -29,9 +30,14 @@ PNG_FLOOR: Final = 16
 PNG_ALPHA_FLOOR: Final = 64
 """The fewest colours of a transparent PNG: with fewer, Pillow's alpha-aware palette loses whole hues (11 dB seen)."""
 JPEG_STEP: Final = 2
-"""Quality points between two steps of the JPEG ladder: at most 6 encodes from the default quality."""
+"""Quality points between two steps of the JPEG ladder."""
 WEBP_STEP: Final = 4
 """Quality points between two steps of the WebP ladder: a WebP costs eight times a JPEG, so the ladder is coarser."""
+SHRINK: Final[dict[FormatName, float]] = {"jpeg": 0.075, "webp": 0.045}
+"""About how much smaller (natural logarithm) a rung's file is than the one before it. Measured on the sample designs.
+
+It only says where to look first: a photograph comes under its limit in 3 to 4 encodes instead of bisection's 6."""
+_GUESSES: Final = 2
 PNG_COLOURS: Final = (256, 192, 128, 96, 64, 48, 32, 24, 16)
 """Palette sizes under a lossless PNG."""
 
@@ -79,10 +85,10 @@ def fit(
     """Encode at the best step of the format's ladder that is no larger than `max_bytes` (None: no limit).
 
     The ladders: JPEG from `quality` (90 unless given), quickly coded, then tightly coded from there down to 40, with
-    full chroma down to 75; WebP from `quality`
-    (80) down to 40; PNG lossless, then 256 colours with dithering, then 256 to 16 without. A `quality` under the
-    floor is taken as asked and is the only step. A step is found by bisection over the ladder, which makes it
-    monotone: a larger limit never gives a worse step. Raises EncodeError for settings that make no sense.
+    full chroma down to 75; WebP from `quality` (80) down to 40; PNG lossless, then 256 colours with dithering, then 256
+    to 16 without. A `quality` under the floor is taken as asked, and nothing below it. Between the last step seen too
+    large and the first seen to fit the ladder is narrowed down to none, so a larger limit never gives a worse step.
+    Raises EncodeError for settings that make no sense.
     """
     if max_bytes is not None and max_bytes < 1:
         raise EncodeError(f"A limit of {max_bytes} bytes cannot be met. Give at least 1 byte, or leave the limit out.")
@@ -96,7 +102,7 @@ def fit(
             tried[rung] = _encode(image, format, ladder[rung])
         return tried[rung]
 
-    rung = _best_rung(len(ladder), lambda n: max_bytes is None or len(encoded(n)) <= max_bytes)
+    rung = 0 if max_bytes is None else _best_rung(len(ladder), lambda n: len(encoded(n)), max_bytes, SHRINK.get(format))
     chosen = rung if rung is not None else min(tried, key=lambda n: len(tried[n]))
     return Fitted(
         data=encoded(chosen),
@@ -123,20 +129,23 @@ def _down(start: int, floor: int, step: int) -> list[int]:
     return [start, *(q for q in range(start - step, floor, -step)), *([floor] if start > floor else [])]
 
 
-def _best_rung(count: int, fits: Callable[[int], bool]) -> int | None:
-    """The first rung that fits, found by bisection; None when not even the last one does.
+def _best_rung(count: int, size: Callable[[int], int], limit: int, shrink: float | None) -> int | None:
+    """The first rung whose file fits; None when not even the last one's does.
 
-    The top is asked first because most pictures fit at once.
+    The top is asked first because most pictures fit at once; then, where it is known by what share files `shrink`, the
+    rungs that that leads to; then the middle of what is left.
     """
-    if fits(0):
-        return 0
-    low, high = 1, count
-    while low < high:
-        middle = (low + high) // 2
-        if fits(middle):
-            high = middle
+    low, high, asked = 0, count, 0
+    for turn in range(count + 1):
+        there = size(asked)
+        if there <= limit:
+            high = asked
         else:
-            low = middle + 1
+            low = asked + 1
+        if low == high:
+            break
+        asked = (low + high) // 2 if shrink is None or turn >= _GUESSES else asked + ceil(log(there / limit) / shrink)
+        asked = min(max(asked, low), high - 1)
     return low if low < count else None
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Hashable
 from functools import lru_cache
 from threading import Lock
 
-import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from adexport.errors import RenderError
@@ -121,10 +120,10 @@ def _decode(data: bytes, size: tuple[int, int], layer: str) -> Image.Image:
         if picture.format == "JPEG":  # a JPEG decodes at half, a quarter or an eighth for a fraction of the time
             picture.draft("RGB", (size[0] * 2, size[1] * 2))
         picture.load()
-        upright = ImageOps.exif_transpose(picture)
+        ImageOps.exif_transpose(picture, in_place=True)
     except (OSError, ValueError, SyntaxError) as error:
         raise RenderError(layer, f"the picture is damaged ({error}); save it again and upload it anew") from error
-    return _to_srgb(upright)
+    return _to_srgb(picture)
 
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
@@ -139,7 +138,7 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
             return converted or picture.convert(mode)
         except ImageCms.PyCMSError:
             pass  # a broken profile is as good as none
-    return picture.convert(mode)
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _scale(picture: Image.Image, size: tuple[int, int], fit: str, focus: tuple[float, float]) -> Image.Image:
@@ -160,6 +159,6 @@ def _scale(picture: Image.Image, size: tuple[int, int], fit: str, focus: tuple[f
 
 def _to_skia(picture: Image.Image) -> skia.Image:
     opaque = picture.mode == "RGB"
-    pixels = np.asarray(picture.convert("RGBA") if opaque else picture.copy())
+    pixels = picture.convert("RGBA").tobytes() if opaque else picture.tobytes()
     alpha = skia.AlphaType.kOpaque_AlphaType if opaque else skia.AlphaType.kPremul_AlphaType
-    return skia.Image.fromarray(pixels, skia.ColorType.kRGBA_8888_ColorType, alpha)
+    return skia.Image.frombytes(pixels, picture.size, skia.ColorType.kRGBA_8888_ColorType, alpha)

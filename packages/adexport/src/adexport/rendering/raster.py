@@ -26,7 +26,7 @@ ENGINE_VERSION = f"3-skia{skia.__version__}"
 _SMOOTH = skia.SamplingOptions(skia.FilterMode.kLinear)
 # skia takes the standard deviation of a blur; designers give its radius, twice that.
 _SIGMA_PER_BLUR = 0.5
-_kept = ImageCache(24_000_000)
+_kept = ImageCache(40_000_000)
 
 
 class Raster(Struct, frozen=True):
@@ -62,6 +62,9 @@ def _info(width: int, height: int, alpha: skia.AlphaType = skia.AlphaType.kPremu
 
 def _draw_figures(canvas: skia.Canvas, figures: Figures, assets: Assets) -> None:
     """Draw figures from their kept pixels: gradients, blurs and curves are slow to draw, and the same in many rows."""
+    if figures.background and len(figures.background.stops) == 1 and not figures.items:
+        canvas.clear(figures.background.stops[0][1])
+        return
     left, top, right, bottom = _reach(figures)
     if right <= left or bottom <= top:
         return
