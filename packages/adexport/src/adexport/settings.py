@@ -13,8 +13,9 @@ from adexport.errors import AdExportError
 
 PREFIX = "ADEXPORT_"
 _MOST_PROCESSES = 64
+_LAST_PORT = 65535
 _POSTGRES = "postgresql://"
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::\d{1,5})?")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::(\d{1,5}))?")
 
 
 class SettingsError(AdExportError):
@@ -66,7 +67,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         data=Path(text.get("data", "data")),
         store=_store(text.get("store", "")),
         host=text.get("host", "127.0.0.1"),
-        port=_whole(text, "port", 8000, 1, 65535),
+        port=_whole(text, "port", 8000, 1, _LAST_PORT),
         render_processes=_whole(text, "render_processes", min(os.cpu_count() or 1, 8), 1, _MOST_PROCESSES),
         render_memory_mb=_whole(text, "render_memory_mb", 2000, 500, 1_000_000),
         render_seconds=float(_whole(text, "render_seconds", 60, 1, 3600)),
@@ -88,8 +89,8 @@ def _store(url: str) -> str:
             " leave it out for an SQLite file in the data folder."
         )
     parts = urlsplit(url)
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    if parts.fragment or "@" in parts.path or not all(_HOST.fullmatch(host) for host in hosts):
+    hosts = [_HOST.fullmatch(host) for host in parts.netloc.rpartition("@")[2].split(",")]
+    if parts.fragment or "@" in parts.path or not all(host and int(host[1] or 1) <= _LAST_PORT for host in hosts):
         raise SettingsError(
             f"{PREFIX}STORE is not of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE. Write signs such as @, /,"
             " :, # and % in a user or password as %40, %2F, %3A, %23 and %25."

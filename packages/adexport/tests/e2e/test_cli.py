@@ -162,3 +162,15 @@ def test_every_command_and_option_is_documented():
         for parameter in command.params:
             for option in parameter.opts:
                 assert option in text or not option.startswith("--"), f"{name} {option}"
+
+
+@pytest.mark.parametrize("command", [("serve", "--port", "18195"), ("worker",)])
+def test_a_database_that_is_away_is_told_in_three_lines_without_the_password(tmp_path, command):
+    environment = {"ADEXPORT_STORE": "postgresql://ads:hunter2@127.0.0.1:1/ads"}
+    done = CliRunner().invoke(main, [*command, "--data", str(tmp_path)], env=environment)
+    assert (done.exit_code, done.stdout) == (3, "")
+    error, why, advice = done.stderr.splitlines()
+    assert error.endswith("did not start.")
+    assert "No connection to the database" in why
+    assert advice == "What to do: Check that it runs, and ADEXPORT_STORE."
+    assert "hunter2" not in done.stderr

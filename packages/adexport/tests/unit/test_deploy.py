@@ -1,4 +1,4 @@
-"""The compose file names only commands, options, settings, places and ports that exist; no engine is needed for that."""
+"""The compose file names only commands, options, settings, places and ports that exist; no engine is needed."""
 
 import dataclasses
 import re

@@ -49,6 +49,7 @@ def test_a_postgres_url_is_the_store_and_its_password_is_not_shown(given, used, 
         "postgresql://ads:hun#ter2@db/ads",
         "postgresql://ads:hun?ter2@db/ads",
         "postgresql://ads:secret@db:hunter2/ads",
+        "postgresql://ads:hunter2@db:65536/ads",
     ],
 )
 def test_a_wrong_store_is_told_without_its_password(value):

@@ -37,12 +37,16 @@ _ADVICE_HERE = (
         "Give the picture with --picture and use its digest",
     ),
     ("Upload it with POST /v1/assets", "Give it with --picture"),
+    ("the store's URL", "ADEXPORT_STORE"),
 )
 
 
 def fail(what: str, error: Exception, code: int = EXIT_WRONG_REQUEST) -> NoReturn:
     """Say in three lines what failed, why, and what to do; then exit with `code`."""
-    sentences = _SENTENCE.split(str(error))
+    text = str(error)
+    if isinstance(error, TidingsError):  # they say what to do after a colon
+        text = re.sub(r": (\w)([^:]*)$", lambda found: f". {found[1].upper()}{found[2]}", text)
+    sentences = _SENTENCE.split(text)
     why = " ".join(sentences[:-1]) or sentences[0]
     advice = sentences[-1] if len(sentences) > 1 else "Run the command with --help to see what it takes."
     for there, here in _ADVICE_HERE:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from adexport.bootstrap import Application, running
+from adexport.bootstrap import Application
 from adexport.entrypoints import catalogue_api, exports_api, files_api, openapi, problems
 from adexport.entrypoints.bodies import answer
 from adexport.entrypoints.doorway import Doorway
@@ -19,19 +18,12 @@ from adexport.exporting import Prepared
 from adexport.web.install import install_pages
 
 
-def create_app(application: Application, *, consumers: bool = True) -> FastAPI:
-    """The application as ASGI; its lifespan runs the service, with the consumers unless other processes do that."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with running(application, consumers=consumers):
-            yield
-
+def create_app(application: Application) -> FastAPI:
+    """The application as ASGI. It answers while the application runs, which is up to the caller."""
     app = FastAPI(
         title="Ad Export",
         version=version("adexport"),
         description="One design, every size, every feed row: files that obey each ad network's rules.",
-        lifespan=lifespan,
         root_path=application.settings.root_path,
         docs_url=None,  # the interactive pages load scripts from elsewhere
         redoc_url=None,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 import uvicorn
 
-from adexport.bootstrap import build
+from adexport.bootstrap import Application, build, running
 from adexport.entrypoints.http_api import create_app
 from adexport.errors import AdExportError
 from adexport.settings import Settings
@@ -43,18 +47,43 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(settings: Settings, *, consumers: bool = True) -> None:
-    """Run until SIGTERM or SIGINT. Prints the address. Raises StorageError and NoFreePortError."""
+    """Run until SIGTERM or SIGINT. Prints the address. Raises StorageError, NoFreePortError and StoreError."""
     application = build(settings)
-    sock = listen(settings.host, settings.port)
-    address, port = sock.getsockname()[:2]
-    shown = f"[{address}]" if ":" in address else address
+    with listen(settings.host, settings.port) as sock:
+        asyncio.run(_serve(application, sock, consumers))
+
+
+async def _serve(application: Application, sock: socket.socket, consumers: bool) -> None:
     config = uvicorn.Config(
-        create_app(application, consumers=consumers),
+        create_app(application),
+        lifespan="off",  # the service is entered here, so that what keeps it from starting is told in plain words
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         h11_max_incomplete_event_size=32_768,
     )
-    click.echo(f"Ad Export: http://{shown}:{port}{settings.root_path}/  ({settings.places}, Ctrl-C stops)")
-    uvicorn.Server(config).run(sockets=[sock])
+    async with running(application, consumers=consumers):
+        click.echo(f"Ad Export: {_address(sock, application.settings)}  ({application.settings.places}, Ctrl-C stops)")
+        await _Server(config).serve(sockets=[sock])
+
+
+def _address(sock: socket.socket, settings: Settings) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.root_path}/"
+
+
+class _Server(uvicorn.Server):
+    """Ends at a signal as uvicorn's own does, but does not raise the signal again: the service has yet to stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGTERM and SIGINT within the block; a second SIGINT waits for no connection."""
+        loop, numbers = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
