@@ -27,13 +27,15 @@ class Groups:
         self._insert = insert
         self._waiting: list[_Waiting] = []
         self._flushes: set[asyncio.Task[None]] = set()
+        self._taking = 0  # flushes that will look at what waits once more; a task that is done is still in the set
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         """Insert with the next group; returns once it is durable."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._waiting.append(_Waiting(envelopes, done))
-        if len(self._flushes) < FLUSHES:
+        if self._taking < FLUSHES:
+            self._taking += 1
             task = loop.create_task(self._flush())
             self._flushes.add(task)
             task.add_done_callback(self._flushes.discard)
@@ -48,6 +50,8 @@ class Groups:
             for waiting in group:
                 waiting.done.cancel()
             raise
+        finally:
+            self._taking -= 1
 
     async def _insert_group(self, group: list[_Waiting]) -> None:
         try:
