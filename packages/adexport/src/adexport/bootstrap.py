@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from adexport import projections
@@ -21,6 +21,7 @@ from adexport.ports import FileStore
 from adexport.previewing import Previews
 from adexport.queries import Queries
 from adexport.rendering_pool import RenderingPool
+from adexport.retention import Retention, subscribe_cleaning
 from adexport.settings import Settings
 from tidings import Service
 
@@ -79,6 +80,8 @@ def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> A
     # One batch more than processes: while its files are stored, the process has the next one.
     subscribe_rendering(service, BatchRendering(service, files, pool), concurrency=settings.render_processes + 1)
     projections.subscribe(service)
+    keep = timedelta(days=settings.keep_days) if settings.keep_days else None
+    subscribe_cleaning(service, Retention(service, files, keep))
     return Application(
         settings=settings,
         service=service,

@@ -14,6 +14,7 @@ from adexport.events import (
     AdGenerated,
     AdGenerationFailed,
     CellOrder,
+    CleaningDue,
     ExportCheckDue,
     FailedCell,
     GeneratedFile,
@@ -23,6 +24,7 @@ from adexport.export import RENDER_ATTEMPTS, Check, Standing, State, check, next
 from adexport.planning import Cell, batch
 from adexport.ports import FileStore, Rendered, Renderer, RenderJob
 from adexport.projections import as_json, files_word, finish, hold_standing, microseconds, note
+from adexport.retention import arm_cleaning
 from adexport.snapshot import Snapshot, decode_snapshot
 from tidings import RetryPolicy, Service, Transaction, Work
 
@@ -73,7 +75,8 @@ def _order(cell: Cell) -> CellOrder:
 
 
 async def plan_export(event: AdExportRequested, tx: Transaction) -> None:
-    """Cut the missing files of an export into batches and set its timer."""
+    """Cut the missing files of an export into batches and set its timer, and that of cleaning."""
+    arm_cleaning(tx)
     standing = await hold_standing(tx, event.export_id)
     if standing is None or not standing.active or standing.round != event.round:
         return  # cancelled, or asked for again, before a worker came to it
@@ -108,6 +111,7 @@ def subscribe_planning(service: Service) -> None:
     """Planning and the durable timer: database work only."""
     service.subscribe(AdExportRequested)(plan_export)
     service.subscribe(ExportCheckDue)(check_export)
+    service.register(CleaningDue)
 
 
 async def give_up(tx: Transaction, export_id: str) -> None:

@@ -109,6 +109,12 @@ class ExportCheckDue(Event, name="adexport.export.check-due", version=1, key="ex
     settled: int
 
 
+class CleaningDue(Event, name="adexport.cleaning.due", version=1, key="day", keep=timedelta(days=30)):
+    """The daily timer of cleaning went off. `day` is its date in UTC, such as 2026-11-24."""
+
+    day: str
+
+
 class ExportCompleted(Event, name="adexport.export.completed", version=1, key="export_id"):
     """Every file is done or has failed, and at least one is done."""
 

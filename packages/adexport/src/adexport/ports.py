@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -31,7 +32,11 @@ class FileStore(Protocol):
         ...
 
     async def present(self, digests: Sequence[str]) -> set[str]:
-        """Those of `digests` that are stored."""
+        """Those of `digests` that are stored, which counts as a use of them; so does `put`."""
+        ...
+
+    async def forget(self, before: datetime, keep: Collection[str]) -> int:
+        """Remove contents last used before then, but those of `keep`; return how many. Safe beside `put`."""
         ...
 
     def url(self, digest: str) -> str:

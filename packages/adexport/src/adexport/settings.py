@@ -36,6 +36,7 @@ class Settings:
     render_memory_mb: int = 2000
     render_seconds: float = 60.0
     render_recycle_after: int = 2000
+    keep_days: int = 90
     networks: Path | None = None
     root_path: str = ""
     hosts: tuple[str, ...] = ()
@@ -72,6 +73,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         render_memory_mb=_whole(text, "render_memory_mb", 2000, 500, 1_000_000),
         render_seconds=float(_whole(text, "render_seconds", 60, 1, 3600)),
         render_recycle_after=_whole(text, "render_recycle_after", 2000, 1, 1_000_000),
+        keep_days=_whole(text, "keep_days", 90, 0, 36_500),
         networks=Path(networks) if networks else None,
         root_path=text.get("root_path", "").rstrip("/"),
         hosts=tuple(name.strip().lower() for name in text.get("hosts", "").split(",") if name.strip()),

@@ -13,6 +13,7 @@ from adexport.consumers import subscribe_planning
 from adexport.events import (
     AdExportRequested,
     AdGenerated,
+    CleaningDue,
     ExportCheckDue,
     ExportCompleted,
     ExportFailed,
@@ -22,6 +23,7 @@ from adexport.events import (
 from adexport.exporting import Exporting
 from adexport.queries import Queries
 from adexport.requests import ExportRequest
+from adexport.retention import Retention, subscribe_cleaning
 from tidings import Service
 from tidings.testing import Harness, harness
 
@@ -36,10 +38,10 @@ class Stage:
         self.exporting = Exporting(h.service, files, Catalogue(h.service, files, {}, {}), processes=1)
         self.queries = Queries(h.service, h.clock)
 
-    async def start(self, design: dict[str, object], count: int) -> None:
+    async def start(self, design: dict[str, object], count: int, export_id: str = "one") -> None:
         rows = [{"headline": f"Offer {number}"} for number in range(count)]
         request = ExportRequest(design=design, rows=rows, sizes=("1200x1200",), formats=("png",))
-        await self.exporting.start(await self.exporting.prepare(request), "one")
+        await self.exporting.start(await self.exporting.prepare(request), export_id)
         await self.h.settled()
 
     async def deliver(self, *indexes: int) -> None:
@@ -73,8 +75,10 @@ async def stage(tmp_path):
     subscribe_planning(service)
     service.register(RenderBatchRequested)
     projections.subscribe(service)
+    files = LocalFiles(tmp_path)
+    subscribe_cleaning(service, Retention(service, files, timedelta(days=90)))
     async with harness(service) as h:
-        yield Stage(h, LocalFiles(tmp_path))
+        yield Stage(h, files)
 
 
 async def test_lost_batches_are_asked_for_again_until_the_deadline_ends_the_export(stage, plain_design):
@@ -109,6 +113,22 @@ async def test_the_timer_of_an_export_that_is_over_does_nothing(stage, plain_des
     assert await stage.kinds() == ["accepted", "planned", "files", "completed"]
     assert [(event.done, event.failed) for event in stage.h.published(ExportCompleted)] == [(2, 0)]
     assert len(stage.h.published(AdExportRequested)) == 1
+
+
+async def test_cleaning_is_due_once_a_day_and_removes_old_exports(stage, plain_design):
+    await stage.start(plain_design, 2)
+    await stage.deliver(0, 1)
+    await stage.start(plain_design, 2, export_id="two")
+    assert len(stage.h.scheduled(CleaningDue)) == 1
+    await stage.h.advance(timedelta(days=1))
+    assert len(stage.h.published(CleaningDue)) == 1
+    assert (await stage.queries.get_export("one")).state == "done"
+    ((_, following),) = stage.h.scheduled(CleaningDue)
+    assert following.day == str((stage.h.clock() + timedelta(days=1)).date())
+    await stage.h.advance(timedelta(days=90))
+    assert (await stage.queries.list_exports()).items == []
+    assert len(stage.h.scheduled(CleaningDue)) == 1
+    assert stage.h.dead_letters() == []
 
 
 async def test_files_that_come_after_the_deadline_do_not_change_the_end(stage, plain_design):

@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +57,41 @@ async def test_only_a_stored_digest_names_a_file(tmp_path, name):
         await files.read(name)
     with pytest.raises(FileMissingError):
         await files.local(name)
+
+
+async def test_only_what_was_used_last_before_is_forgotten(tmp_path):
+    files = LocalFiles(tmp_path)
+    old, kept, used, put, new = await files.put([b"old", b"kept", b"used", b"put", b"new"])
+    for digest in (old, kept, used, put):
+        os.utime(await files.local(digest), (1, 1))
+    half = (await files.local(old)).with_name(".new-left")
+    half.write_bytes(b"half")
+    os.utime(half, (1, 1))
+    assert await files.present([used, "0" * 64]) == {used}
+    await files.put([b"put"])
+    assert await files.forget(datetime.now(UTC) - timedelta(days=1), {kept}) == 2
+    assert await files.present([old, kept, used, put, new]) == {kept, used, put, new}
+    assert not half.exists()
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_what_is_put_while_it_is_forgotten_is_there(tmp_path, monkeypatch, before):
+    files, rename = LocalFiles(tmp_path), Path.rename
+    (digest,) = await files.put([b"same"])
+    os.utime(await files.local(digest), (1, 1))
+    puts = []
+
+    def meanwhile(self, target):
+        if before:
+            puts.extend(files._put_all([b"same"]))
+        moved = rename(self, target)
+        if not before:
+            puts.extend(files._put_all([b"same"]))
+        return moved
+
+    monkeypatch.setattr(Path, "rename", meanwhile)
+    await files.forget(datetime.now(UTC) - timedelta(days=1), ())
+    monkeypatch.undo()
+    assert digest in puts
+    assert await files.read(digest) == b"same"
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 1

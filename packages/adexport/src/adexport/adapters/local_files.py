@@ -7,7 +7,8 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from adexport.errors import AdExportError
@@ -61,8 +62,18 @@ class LocalFiles:
         return path
 
     async def present(self, digests: Sequence[str]) -> set[str]:
-        """Those of `digests` that are stored here."""
-        return await asyncio.to_thread(lambda: {digest for digest in digests if self._path(digest).is_file()})
+        """Those of `digests` that are stored here. Each counts as used now. Raises StorageError."""
+        return await asyncio.to_thread(lambda: {digest for digest in digests if _use(self._path(digest))})
+
+    async def forget(self, before: datetime, keep: Collection[str]) -> int:
+        """Remove files last used before then, but those of `keep`; return how many. Raises StorageError.
+
+        What a process that died left half-written goes, too.
+        """
+        folders = await asyncio.to_thread(lambda: [path for path in self._root.iterdir() if path.is_dir()])
+        limit = before.timestamp()
+        # Folder by folder, so that a worker that stops need not wait for all of them.
+        return sum([await asyncio.to_thread(_forget_in, folder, limit, keep) for folder in folders])
 
     def url(self, digest: str) -> str:
         """The address of `digest`: a name, not a path of this machine."""
@@ -95,9 +106,43 @@ def _missing(digest: str) -> FileMissingError:
     return FileMissingError(f"No file with the digest {digest[:12]}… is stored. It may have been removed.")
 
 
+def _use(path: Path) -> bool:
+    """Note that a file is used now, by its time of change; False when it is not there. Raises StorageError."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError(f"{path} cannot be touched: {error.strerror}. Mend the folder.") from error
+    return True
+
+
+def _forget_in(folder: Path, limit: float, keep: Collection[str]) -> int:
+    try:
+        return sum(_forget(path, limit) for path in folder.iterdir() if path.name not in keep)
+    except OSError as error:
+        raise StorageError(f"Files cannot be removed from {folder}: {error.strerror}. Mend the folder.") from error
+
+
+def _forget(path: Path, limit: float) -> bool:
+    """Remove a file unless it was used after `limit`, also when that happens at this moment."""
+    aside = path.with_name(f".old-{path.name.removeprefix('.old-')}")
+    try:
+        if path.stat().st_mtime >= limit:
+            return False
+        path.rename(aside)  # from here on whoever puts the same content writes it anew
+        if aside.stat().st_mtime >= limit:
+            aside.rename(path)
+            return False
+        aside.unlink()
+    except FileNotFoundError:  # another process was here first
+        return False
+    return True
+
+
 def _write(path: Path, content: bytes) -> bool:
     """Write `content` in one step: a reader sees all of it or nothing. False when it was there already."""
-    if path.is_file():
+    if _use(path):
         return False
     path.parent.mkdir(exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")

@@ -1,0 +1,82 @@
+"""Old exports go: once a day their rows, then the files that no export left over has used."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, time, timedelta
+
+from adexport.events import CleaningDue
+from adexport.ports import FileStore
+from adexport.queries import moment
+from tidings import Service, Transaction, Work
+
+_LOG = logging.getLogger("adexport.retention")
+_HOUR = time(3, tzinfo=UTC)
+_AT_ONCE = 500
+# Files know by the clock of their own machine when they were used last; this much may it differ.
+_MARGIN = timedelta(days=1)
+_OVER = "state IN ('done', 'dead', 'cancelled') AND finished_us < $1"
+_OLD = f"SELECT id FROM adexport_export WHERE {_OVER} ORDER BY finished_us, id LIMIT {_AT_ONCE}"
+_PARTS = ("adexport_cell", "adexport_progress", "adexport_idempotency")
+
+
+def arm_cleaning(tx: Transaction) -> None:
+    """Set the durable timer of the next day, unless it is set already."""
+    day = tx.now().astimezone(UTC).date() + timedelta(days=1)
+    tx.publish(CleaningDue(day=day.isoformat()), id=f"cleaning-{day}", at=datetime.combine(day, _HOUR))
+
+
+class Retention:
+    """Removes exports that ended more than `keep` ago; with None nothing is ever removed."""
+
+    def __init__(self, service: Service, files: FileStore, keep: timedelta | None) -> None:
+        """Opens nothing itself."""
+        self._service = service
+        self._files = files
+        self._keep = keep
+
+    async def clean(self, now: datetime) -> tuple[int, int]:
+        """Remove what is too old at `now`; return how many exports and how many files. Doing it again does no harm."""
+        if self._keep is None:
+            return 0, 0
+        exports = await self._remove_exports(now - self._keep)
+        files = await self._remove_files(now - self._keep)
+        if exports or files:
+            _LOG.info("Removed %d exports that ended before %s, and %d files", exports, now - self._keep, files)
+        return exports, files
+
+    async def _remove_exports(self, before: datetime) -> int:
+        limit, removed = _microseconds(before), 0
+        while rows := await self._service.fetch_all(_OLD, limit):
+            for row in rows:
+                # Each in a transaction of its own: one may have 20,000 files.
+                async with self._service.transaction() as tx:
+                    if not await tx.execute(f"DELETE FROM adexport_export WHERE {_OVER} AND id = $2", limit, row[0]):
+                        continue  # asked for again meanwhile
+                    for part in _PARTS:
+                        await tx.execute(f"DELETE FROM {part} WHERE export_id = $1", row[0])
+                removed += 1
+        return removed
+
+    async def _remove_files(self, before: datetime) -> int:
+        """Remove what was last used before the oldest export left: whatever an export uses, it has used since."""
+        oldest = await self._service.fetch_value("SELECT min(created_us) FROM adexport_export")
+        unused = min(before, before if oldest is None else moment(oldest)) - _MARGIN
+        async with self._service.transaction() as tx:
+            await tx.execute("DELETE FROM adexport_render WHERE created_us < $1", _microseconds(unused))
+        uploads = await self._service.fetch_all("SELECT id FROM adexport_feed UNION SELECT digest FROM adexport_asset")
+        return await self._files.forget(unused, {row[0] for row in uploads})
+
+
+def _microseconds(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+
+
+def subscribe_cleaning(service: Service, retention: Retention) -> None:
+    """Cleaning: one worker a day, which sets the timer of the next."""
+
+    @service.subscribe(CleaningDue, concurrency=1)
+    async def clean_up(event: CleaningDue, work: Work) -> None:
+        await retention.clean(work.now())
+        async with work.finish() as tx:
+            arm_cleaning(tx)
