@@ -7,7 +7,7 @@ from zlib import crc32
 import msgspec
 
 from tidings.events import Envelope
-from tidings.store import Failure, Held, Record
+from tidings.store import Failure, Held, Ready, Record
 from tidings.world import microseconds
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -151,3 +151,26 @@ def held_of(row: Any) -> Held:
         actor=row[10],
         updated=row[11],
     )
+
+
+READY_COLUMNS = "subscription, share, position, lane, key, attempt, owner, failures, since"
+
+
+def ready_row(row: Ready) -> tuple[Any, ...]:
+    """Return the values of READY_COLUMNS."""
+    return (
+        row.subscription,
+        row.share,
+        row.position,
+        row.lane,
+        row.key,
+        row.attempt,
+        row.owner,
+        pack_failures(row.failures),
+        row.since,
+    )
+
+
+def ready_of(row: Any) -> Ready:
+    """Return the work of a row: READY_COLUMNS."""
+    return Ready(row[0], row[1], row[2], row[3], row[4], row[5], row[6], unpack_failures(row[7]), row[8])

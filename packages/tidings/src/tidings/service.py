@@ -342,7 +342,7 @@ class Service:
     async def cancel(self, event_id: str) -> bool:
         """Cancel a delayed publish; False if it has become an event already, or is not known."""
         with Told(self.store):
-            return await self.store.run(lambda statements: statements.cancel(event_id))
+            return await self.store.run(lambda statements: statements.cancel(self.name, event_id))
 
     # Reading.
 

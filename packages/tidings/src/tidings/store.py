@@ -60,8 +60,7 @@ class SubscriptionRow(Struct, frozen=True):
 class WorkerRow(Struct, frozen=True):
     """A process at work: its heartbeat keeps every lease that hangs on it. Times in microseconds.
 
-    `roles`: "consumers" (and "consumers:NAME" for each subscription), "relay", both, or none for a process that only
-    publishes and reads.
+    `roles`: "consumers" (and "consumers:NAME" for each subscription), "relay"; none for one that only publishes.
     """
 
     id: str
@@ -103,7 +102,7 @@ class Held(Struct, frozen=True):
 
 
 class Ready(Struct, frozen=True):
-    """Work waiting or running. `attempt` counts starts; with `owner` it is the fence of the settlement."""
+    """Work waiting, or running `since` a time. `attempt` counts starts; with `owner` it is the settlement's fence."""
 
     subscription: str
     share: str
@@ -113,6 +112,7 @@ class Ready(Struct, frozen=True):
     attempt: int = 0
     owner: str | None = None
     failures: tuple[Failure, ...] = ()
+    since: int | None = None
 
 
 class Scheduled(Struct, frozen=True):
@@ -147,7 +147,7 @@ class LogStatements(Protocol):
     async def append(self, envelopes: Sequence[Envelope]) -> None:
         """Write events to the end of the log, in this order."""
 
-    async def admit(self, envelopes: Sequence[Envelope], *, dated: bool = True) -> list[Envelope]:
+    async def admit(self, envelopes: Sequence[Envelope], *, undated_at: int | None = None) -> list[Envelope]:
         """Note that these have come; return those that had not come before."""
 
     async def read(self, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int) -> Page:
@@ -276,7 +276,7 @@ class ReadyStatements(Protocol):
     async def fill(self, rows: Sequence[Ready]) -> None:
         """Add work that waits, or that an owner has."""
 
-    async def claim(self, subscription: str, owner: str, after: str, limit: int) -> list[Ready]:
+    async def claim(self, subscription: str, owner: str, after: str, limit: int, now: int) -> list[Ready]:
         """Take work that waits, the shares in turn from the one after `after`; each start counts as an attempt."""
 
     async def unready(self, row: Ready) -> bool:
@@ -296,9 +296,9 @@ class ScheduledStatements(Protocol):
     """What is said of publishes that are not events yet."""
 
     async def schedule(self, rows: Sequence[Scheduled]) -> None:
-        """Keep publishes until they are due. An id that is already kept stays as it is."""
+        """Keep publishes until they are due. What is already kept under its source and id stays as it is."""
 
-    async def cancel(self, event_id: str) -> bool:
+    async def cancel(self, source: str, event_id: str) -> bool:
         """Forget a scheduled publish; False if it has become an event, or never was scheduled."""
 
     async def fire(self, now: int, limit: int) -> list[Scheduled]:
@@ -307,8 +307,8 @@ class ScheduledStatements(Protocol):
     async def next_scheduled(self) -> int | None:
         """Return when the next one is due (microseconds)."""
 
-    async def scheduled(self, event_id: str) -> Scheduled | None:
-        """Return a scheduled publish by its id."""
+    async def scheduled(self, event_id: str) -> list[Scheduled]:
+        """Return the scheduled publishes with an id: at most one for each source."""
 
     async def all_scheduled(self, limit: int) -> list[Scheduled]:
         """Return what is scheduled, the earliest first."""
@@ -347,7 +347,7 @@ class Store(Protocol):
     async def script(self, sql: str) -> None:
         """Run a script of the service's own tables."""
 
-    def migrations(self) -> list[tuple[str, str, bool]]:
+    async def migrations(self) -> list[tuple[str, str, bool]]:
         """Return every migration: its name, its SQL, and whether it was applied."""
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:

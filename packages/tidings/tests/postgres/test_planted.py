@@ -251,10 +251,10 @@ async def test_admission_by_arrival_takes_a_late_copy_for_another_event(
     admit, arrivals = PostgresStatements.admit, iter(range(1, 100))
 
     async def admit_by_arrival(
-        self: PostgresStatements, envelopes: Sequence[Envelope], *, dated: bool = True
+        self: PostgresStatements, envelopes: Sequence[Envelope], *, undated_at: int | None = None
     ) -> list[Envelope]:
         arrived = timedelta(milliseconds=next(arrivals))
-        return await admit(self, [replace(one, time=one.time + arrived) for one in envelopes], dated=dated)
+        return await admit(self, [replace(one, time=one.time + arrived) for one in envelopes], undated_at=undated_at)
 
     if bug:
         monkeypatch.setattr(PostgresStatements, "admit", admit_by_arrival)

@@ -5,11 +5,14 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from tidings import Event, RetryPolicy, Service, Transaction, Work, operations
 from tidings.backends.memory import queue
 from tidings.events import Envelope, envelope_to_json
 from tidings.operations import Filter, Place, Whereabouts
-from tidings.world import microseconds
+from tidings.store import Ready
+from tidings.world import microseconds, moment
 
 
 class Placed(Event, name="ops.order.placed", key="order_id"):
@@ -220,10 +223,51 @@ async def test_work_is_ready_or_running_with_its_owner(tmp_path: Path) -> None:
         running = await place(service, first.id, "receipt")
         assert service.worker is not None
         assert (running.attempts, running.owner) == (1, service.worker.id)
-        assert running.why == "attempt 1 is under way"
+        assert running.since is not None
+        assert service.world.now() - 60_000_000 < running.since <= service.world.now()
+        assert running.why == f"attempt 1 is under way since {moment(running.since).isoformat()}"
         assert "waits for its turn" in (await place(service, second.id, "receipt")).why
         go_on.set()
         await until(state_is(service, second.id, "receipt", "handled"))
+
+
+async def test_work_of_a_dead_worker_is_not_running(tmp_path: Path) -> None:
+    service = service_on(tmp_path)
+
+    @service.subscribe(Placed)
+    async def receipt(event: Placed, work: Work) -> None: ...
+
+    async with service.running(consumers=False):
+        envelope = await service.publish(Placed(order_id="a"))
+        position = (await service.store.reading.find(envelope.id))[0].position
+        progress = [
+            replace(step, step=step.step + 1, position=position)
+            for step in await service.store.reading.steps("receipt")
+        ]
+        await service.store.run(lambda statements: statements.advance("receipt", progress))
+        dead = Ready("receipt", "", position, 0, None, 1, "a worker that died", since=service.world.now())
+        await service.store.run(lambda statements: statements.fill([dead]))
+        found = await place(service, envelope.id, "receipt")
+        assert (found.state, found.owner, found.since) == ("ready", None, None)
+        assert "attempt 1 was cut short, because its worker died" in found.why
+        state = await operations.status(service.store, now=service.world.now())
+        assert [(one.running, one.counts) for one in state.subscriptions] == [(0, {"ready": 1})]
+
+
+async def test_two_services_on_one_log_may_delay_publishes_under_one_id(tmp_path: Path) -> None:
+    one = Service("one", store=f"sqlite+apsw:///{tmp_path}/both.db")
+    two = Service("two", store=f"sqlite+apsw:///{tmp_path}/both.db")
+    for service in (one, two):
+        service.register(Placed)
+    hour = timedelta(hours=1)
+    async with one.running(consumers=False), two.running(consumers=False):
+        for service in (one, two):
+            await service.publish(Placed(order_id=service.name), id="chosen", delay=hour)
+        found = await operations.where(one.store, "chosen", now=one.world.now())
+        assert [each.envelope.source for each in found] == ["one", "two"]
+        assert await one.cancel("chosen")
+        assert not await one.cancel("chosen")
+        assert [each.envelope.source for each in await two.store.reading.scheduled("chosen")] == ["two"]
 
 
 async def test_what_landing_parked_or_refused_stands_under_its_own_name(tmp_path: Path) -> None:

@@ -49,7 +49,10 @@ def _where_json(one: Whereabouts) -> dict[str, Any]:
         "event": event_json(one.envelope),
         "position": one.position,
         "due": exact(one.due),
-        "places": [{**msgspec.structs.asdict(place), "due": exact(place.due)} for place in one.places],
+        "places": [
+            {**msgspec.structs.asdict(place), "due": exact(place.due), "since": exact(place.since)}
+            for place in one.places
+        ],
         "cause": event_json(one.cause) if one.cause else None,
         "caused": [event_json(envelope) for envelope in one.caused],
         "caused_later": [event_json(envelope) for envelope in one.caused_later],

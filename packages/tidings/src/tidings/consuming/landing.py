@@ -93,7 +93,7 @@ class Landing:
         fresh = await statements.admit([envelope for envelope in good if envelope.time != UNDATED])
         undated = [envelope for envelope in good if envelope.time == UNDATED]
         undated += [envelope for envelope, reason in arrived if reason is not None]
-        fresh += await statements.admit(undated, dated=False)
+        fresh += await statements.admit(undated, undated_at=self._world.now())
         await statements.append(fresh)
         held = [
             await self._held(statements, envelope, refused.get(envelope.id))

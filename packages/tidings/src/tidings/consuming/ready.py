@@ -227,7 +227,7 @@ class WorkRunner:
         if free <= 0:
             return False
         rows: list[Ready] = await self._store.run(
-            lambda statements: statements.claim(self.name, self._worker, self._share, free)
+            lambda statements: statements.claim(self.name, self._worker, self._share, free, self._world.now())
         )
         if not rows:
             return False

@@ -71,5 +71,5 @@ class Timers:
         now = self._world.now()
         fired = await statements.fire(now, AT_ONCE)
         envelopes = [replace(row.envelope, time=moment(now)) for row in fired]
-        await statements.append(await statements.admit(envelopes, dated=False))
+        await statements.append(await statements.admit(envelopes, undated_at=now))
         reach("scheduled.before_commit")

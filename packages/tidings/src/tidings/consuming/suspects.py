@@ -110,7 +110,7 @@ class Suspects:
 
     async def _claim(self, row: Ready) -> Ready | None:
         """Claim a suspect; return it as claimed, None if another process was faster."""
-        self.claiming = claimed = replace(row, owner=self._worker, attempt=row.attempt + 1)
+        self.claiming = claimed = replace(row, owner=self._worker, attempt=row.attempt + 1, since=self._world.now())
 
         async def unit(statements: Statements) -> bool:
             taken = await statements.unready(row)

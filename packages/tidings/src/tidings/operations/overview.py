@@ -110,7 +110,7 @@ async def _subscription(
         pending=pending,
         oldest=oldest,
         lag_seconds=0.0 if oldest is None else max(0.0, (now - oldest) / 1e6),
-        running=len(await said.running(row.name)),
+        running=sum(work.owner in alive for work in await said.running(row.name)),
         counts=counts,
         lanes=sum(step.owner in alive for step in await said.steps(row.name)),
     )

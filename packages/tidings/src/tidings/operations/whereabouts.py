@@ -38,7 +38,10 @@ MOST_SCHEDULED = 1000
 
 
 class Place(Struct, frozen=True):
-    """Where one event is for one subscription: the state, and why in words. `due` and `owner` where they apply."""
+    """Where one event is for one subscription: the state, and why in words.
+
+    `due`, `owner` and `since` (when the attempt under way began) where they apply.
+    """
 
     subscription: str
     state: str
@@ -46,6 +49,7 @@ class Place(Struct, frozen=True):
     attempts: int = 0
     due: int | None = None
     owner: str | None = None
+    since: int | None = None
 
 
 class Whereabouts(Struct, frozen=True):
@@ -83,8 +87,7 @@ async def where(store: Store, event_id: str, *, now: int) -> list[Whereabouts]:
             await said.subscriptions(), {worker.id: worker.service for worker in workers}, await said.counts()
         )
         found = [await _published(said, record, known) for record in await said.find(event_id)]
-        scheduled = await said.scheduled(event_id)
-        if scheduled is not None:
+        for scheduled in await said.scheduled(event_id):
             cause = await _cause(said, scheduled.envelope)
             found.append(Whereabouts(scheduled.envelope, None, scheduled.due, (), cause, (), ()))
         return found
@@ -176,11 +179,12 @@ def _in_ready(row: SubscriptionRow, ready: Ready, known: _Store) -> Place:
     if ready.owner is None:
         why = _nobody(row, known) or "it waits for its turn among the work of this subscription"
         return Place(row.name, READY, why, attempts=ready.attempt)
-    alive = ready.owner in known.alive
-    why = f"attempt {ready.attempt} " + (
-        "is under way" if alive else "was cut short: its worker died, another takes over"
-    )
-    return Place(row.name, RUNNING, why, attempts=ready.attempt, owner=ready.owner)
+    if ready.owner not in known.alive:
+        why = f"attempt {ready.attempt} was cut short, because its worker died"
+        return Place(row.name, READY, f"{why}; {_nobody(row, known) or 'another takes it over'}", ready.attempt)
+    since = "" if ready.since is None else f" since {moment(ready.since).isoformat()}"
+    why = f"attempt {ready.attempt} is under way{since}"
+    return Place(row.name, RUNNING, why, ready.attempt, owner=ready.owner, since=ready.since)
 
 
 async def _exception(said: Statements, held: Held) -> Place:

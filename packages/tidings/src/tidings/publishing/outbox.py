@@ -83,6 +83,7 @@ class Outbox:
         if self.scheduled:
             await statements.schedule(self.scheduled)
         if self.chosen:
-            self.envelopes.extend(await statements.admit(self.chosen, dated=False))
+            now = microseconds(self.chosen[-1].time)  # of these it is when they were published
+            self.envelopes.extend(await statements.admit(self.chosen, undated_at=now))
         if self.envelopes:
             await statements.append(self.envelopes)

@@ -199,7 +199,7 @@ class Transaction(Queries):
         """Cancel a delayed publish; False if it has become an event already, or is not known."""
         try:
             await self._ready()
-            return await self._statements.cancel(event_id)
+            return await self._statements.cancel(self._producer.source, event_id)
         except StoreError as error:
             raise self._noted(error)  # noqa: B904 - it is the same error
 

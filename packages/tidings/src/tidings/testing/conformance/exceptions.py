@@ -23,20 +23,20 @@ class ExceptionSuite(Opening):
         async with self.opened(tmp_path) as store:
             await self.prepare(store)
             await store.run(lambda s: s.fill([ready(n, "big") for n in range(1, 7)] + [ready(7, "small")]))
-            first = await store.run(lambda s: s.claim("sub", "ann", "", 2))
+            first = await store.run(lambda s: s.claim("sub", "ann", "", 2, at(4)))
             assert sorted((row.share, row.position) for row in first) == [("big", 1), ("small", 7)]
-            assert {(row.owner, row.attempt) for row in first} == {("ann", 1)}
-            rest = await store.run(lambda s: s.claim("sub", "bob", "small", 50))
+            assert {(row.owner, row.attempt, row.since) for row in first} == {("ann", 1, at(4))}
+            rest = await store.run(lambda s: s.claim("sub", "bob", "small", 50, at(4)))
             assert [row.position for row in rest] == [2, 3, 4, 5, 6]
-            assert await store.run(lambda s: s.claim("sub", "bob", "", 50)) == []
+            assert await store.run(lambda s: s.claim("sub", "bob", "", 50, at(4))) == []
 
     async def test_settling_work_is_fenced_by_owner_and_attempt(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await self.prepare(store)
             await store.run(lambda s: s.fill([ready(1, key="k")]))
-            (old,) = await store.run(lambda s: s.claim("sub", "ann", "", 1))
+            (old,) = await store.run(lambda s: s.claim("sub", "ann", "", 1, at(4)))
             assert await store.run(lambda s: s.give_back(old, counted=True))
-            (new,) = await store.run(lambda s: s.claim("sub", "ann", "", 1))
+            (new,) = await store.run(lambda s: s.claim("sub", "ann", "", 1, at(4)))
             assert new.attempt == 2
             assert not await store.run(lambda s: s.unready(old))
             assert not await store.run(lambda s: s.give_back(old, counted=True))
@@ -49,9 +49,10 @@ class ExceptionSuite(Opening):
         async with self.opened(tmp_path) as store:
             await self.prepare(store)
             await store.run(lambda s: s.fill([ready(1)]))
-            (row,) = await store.run(lambda s: s.claim("sub", "ann", "", 1))
+            (row,) = await store.run(lambda s: s.claim("sub", "ann", "", 1, at(4)))
             await store.run(lambda s: s.give_back(row, counted=False))
-            (row,) = await store.run(lambda s: s.claim("sub", "ann", "", 1))
+            assert [one.since for one in await store.reading.ready([1])] == [None]
+            (row,) = await store.run(lambda s: s.claim("sub", "ann", "", 1, at(4)))
             assert row.attempt == 1
 
     async def test_an_exception_comes_back_as_it_was_written(self, tmp_path: Path) -> None:

@@ -102,15 +102,19 @@ class LogSuite(Opening):
             first = await store.run(lambda s: s.admit([envelope("e"), envelope("e"), envelope("e", source="web")]))
             assert [(one.source, one.id) for one in first] == [("suite", "e"), ("web", "e")]
             assert await store.run(lambda s: s.admit([envelope("e")])) == []
-            assert len(await store.run(lambda s: s.admit([envelope("u")], dated=False))) == 1
-            assert await store.run(lambda s: s.admit([envelope("u")], dated=False)) == []
+            assert len(await store.run(lambda s: s.admit([envelope("u")], undated_at=at(0)))) == 1
+            assert await store.run(lambda s: s.admit([envelope("u")], undated_at=at(0))) == []
 
-    async def test_forgetting_admissions_spares_those_without_a_time(self, tmp_path: Path) -> None:
+    async def test_admissions_are_forgotten_by_their_time_or_by_their_arrival(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.run(lambda s: s.admit([envelope("dated")]))
-            await store.run(lambda s: s.admit([envelope("undated")], dated=False))
-            assert await store.run(lambda s: s.forget_admitted(at(1), 100)) == 1
-            assert await store.run(lambda s: s.admit([envelope("undated")], dated=False)) == []
+            await store.run(lambda s: s.admit([envelope("early")], undated_at=at(0)))
+            await store.run(lambda s: s.admit([envelope("late")], undated_at=at(9)))
+            assert await store.run(lambda s: s.admit([envelope("early")], undated_at=at(9))) == []
+            assert await store.run(lambda s: s.forget_admitted(at(1), 100)) == 2
+            assert len(await store.run(lambda s: s.admit([envelope("dated")]))) == 1
+            assert len(await store.run(lambda s: s.admit([envelope("early")], undated_at=at(9)))) == 1
+            assert await store.run(lambda s: s.admit([envelope("late")], undated_at=at(9))) == []
 
     async def test_progress_is_fenced_by_its_steps(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
@@ -206,9 +210,21 @@ class LogSuite(Opening):
             assert await store.run(lambda s: s.fire(at(0), 10)) == []
             assert [row.envelope.id for row in await store.run(lambda s: s.fire(at(1), 10))] == ["soon"]
             assert await store.run(lambda s: s.fire(at(1), 10)) == []
-            assert not await store.run(lambda s: s.cancel("soon"))
-            assert await store.run(lambda s: s.cancel("late"))
+            assert not await store.run(lambda s: s.cancel("suite", "soon"))
+            assert await store.run(lambda s: s.cancel("suite", "late"))
             assert await store.reading.next_scheduled() is None
+
+    async def test_delayed_publishes_of_several_sources_may_have_one_id(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            rows = [Scheduled(at(due), envelope("e", source=source)) for due, source in ((1, "suite"), (2, "another"))]
+            await store.run(lambda s: s.schedule(rows))
+            assert await store.reading.scheduled("e") == [rows[1], rows[0]]
+            assert not await store.run(lambda s: s.cancel("third", "e"))
+            assert await store.run(lambda s: s.cancel("another", "e"))
+            assert await store.reading.scheduled("e") == [rows[0]]
+            await store.run(lambda s: s.schedule(rows))
+            assert await store.run(lambda s: s.fire(at(1), 10)) == [rows[0]]
+            assert await store.reading.scheduled("e") == [rows[1]]
 
 
 def _advancing(step: LaneStep) -> Callable[[Statements], Awaitable[bool]]:

@@ -88,7 +88,7 @@ def _progress_outside_the_transaction() -> list[Patch]:
 def _admission_by_id_alone() -> list[Patch]:
     """What arrives is known by its id, whoever sent it: another source's event is dropped."""
 
-    async def admit(self: Any, envelopes: Sequence[Envelope], *, dated: bool = True) -> list[Envelope]:
+    async def admit(self: Any, envelopes: Sequence[Envelope], *, undated_at: int | None = None) -> list[Envelope]:
         statement = (
             "INSERT INTO tidings_admitted (time, source, id) SELECT 0, '', ?1 "
             "WHERE NOT EXISTS (SELECT 1 FROM tidings_admitted WHERE id = ?1)"
@@ -102,9 +102,11 @@ def _admission_by_id_alone() -> list[Patch]:
 def _admission_by_arrival() -> list[Patch]:
     """A copy that comes later is another event."""
 
-    async def admit(self: Any, envelopes: Sequence[Envelope], *, dated: bool = True) -> list[Envelope]:
-        known = {one.id for envelope in envelopes for one in await _found(self, envelope)} if not dated else set()
-        return [replace(one, id=f"{one.id}+{_fresh()}") if dated else one for one in envelopes if one.id not in known]
+    async def admit(self: Any, envelopes: Sequence[Envelope], *, undated_at: int | None = None) -> list[Envelope]:
+        if undated_at is None:
+            return [replace(one, id=f"{one.id}+{_fresh()}") for one in envelopes]
+        known = {one.id for envelope in envelopes for one in await _found(self, envelope)}
+        return [one for one in envelopes if one.id not in known]
 
     return [(_owner("admit"), "admit", admit)]
 

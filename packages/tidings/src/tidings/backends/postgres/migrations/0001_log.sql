@@ -102,6 +102,7 @@ CREATE TABLE tidings.ready (
   attempt      integer  NOT NULL,
   owner        text,
   failures     bytea,
+  since        bigint,
   PRIMARY KEY (subscription, share, position)
 ) WITH (fillfactor = 50);
 CREATE INDEX ready_key ON tidings.ready (subscription, key) WHERE key IS NOT NULL;
@@ -131,18 +132,23 @@ CREATE INDEX held_position ON tidings.held (position);
 
 -- Not events yet: delayed publishes and time-outs. A cancelled one is gone.
 CREATE TABLE tidings.scheduled (
-  id       text   PRIMARY KEY,
+  source   text   NOT NULL,
+  id       text   NOT NULL,
   due      bigint NOT NULL,
-  envelope bytea  NOT NULL
+  envelope bytea  NOT NULL,
+  PRIMARY KEY (id, source)
 );
 CREATE INDEX scheduled_due ON tidings.scheduled (due);
 
--- What came from outside, or under an id that the caller chose. Time 0: the source has no stable time.
+-- What came from outside, or under an id that the caller chose. Time 0: the source has no stable time, and `arrived`
+-- says when the first copy came.
 CREATE TABLE tidings.admitted (
-  time   bigint NOT NULL,
-  source text   NOT NULL,
-  id     text   NOT NULL,
+  time    bigint NOT NULL,
+  source  text   NOT NULL,
+  id      text   NOT NULL,
+  arrived bigint,
   PRIMARY KEY (time, source, id)
 ) PARTITION BY RANGE (time);
 CREATE TABLE tidings.admitted_undated PARTITION OF tidings.admitted FOR VALUES FROM (MINVALUE) TO (1);
+CREATE INDEX admitted_arrived ON tidings.admitted_undated (arrived);
 CREATE TABLE tidings.admitted_other PARTITION OF tidings.admitted DEFAULT;

@@ -38,7 +38,7 @@ APPEND_ONE = (
 
 _RECORD = f"SELECT position, lane, {ENVELOPE_COLUMNS} FROM tidings.log"
 _ADMIT = (
-    "INSERT INTO tidings.admitted (time, source, id) SELECT * FROM "
+    "INSERT INTO tidings.admitted (time, source, id, arrived) SELECT *, $4::bigint FROM "
     "unnest($1::bigint[], $2::text[], $3::text[]) AS come(time, source, id) WHERE NOT EXISTS "
     "(SELECT FROM tidings.log l WHERE l.id = come.id AND l.source = come.source) "
     "ON CONFLICT DO NOTHING RETURNING source, id"
@@ -65,18 +65,20 @@ class LogStatements(Speaker):
         self.touched.update([envelope.type for envelope in envelopes])
         self.touched.add(LOG_CHANGED)
 
-    async def admit(self, envelopes: Sequence[Envelope], *, dated: bool = True) -> list[Envelope]:
+    async def admit(self, envelopes: Sequence[Envelope], *, undated_at: int | None = None) -> list[Envelope]:
         """Note that these have come; return those that had not come before.
 
-        `dated`: the envelope's time is the same on every copy, and is part of the identity's partition.
+        An envelope's time is part of its identity's partition, unless it is not the same on every copy: then
+        `undated_at` says when these came.
         """
         # In a fixed order: two transactions that admit the same in different orders would wait for each other.
         unique = {(envelope.source, envelope.id): envelope for envelope in reversed(envelopes)}
         ordered = sorted(unique)
-        times = [microseconds(unique[identity].time) if dated else 0 for identity in ordered]
+        times = [microseconds(unique[identity].time) if undated_at is None else 0 for identity in ordered]
         if not ordered:
             return []
-        rows = await self._db.rows(_ADMIT, times, [one[0] for one in ordered], [one[1] for one in ordered])
+        sources, ids = [one[0] for one in ordered], [one[1] for one in ordered]
+        rows = await self._db.rows(_ADMIT, times, sources, ids, undated_at)
         fresh = {(row[0], row[1]) for row in rows}
         return [envelope for key, envelope in reversed(unique.items()) if key in fresh]
 
@@ -90,6 +92,10 @@ class LogStatements(Speaker):
             "AND ($5::smallint[] IS NULL OR lane = ANY ($5)) ORDER BY position LIMIT $3",
             after,
             last,
+        if self._fence.safe <= after and not self._locking:
+            page = await self._read_without_gap(after, types, lanes, limit)
+            if page is not None:
+                return page
             limit,
             None if types is None else list(types),
             None if len(lanes) == self._lanes else list(lanes),
@@ -104,6 +110,20 @@ class LogStatements(Speaker):
     async def find(self, event_id: str) -> list[Record]:
         """Return the events with an id: at most one for each source."""
         rows = await self._db.rows(f"{_RECORD} WHERE id = $1 ORDER BY position", event_id)
+    async def _read_without_gap(
+        self, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int
+    ) -> Page | None:
+        """Read what follows the decided positions without a gap, in one round trip; None if there is nothing."""
+        safe = self._fence.safe
+        rows = await self._db.rows(f"{_RECORD} WHERE position > $1 ORDER BY position LIMIT $2", safe, limit)
+        last = self._fence.pass_on(safe, [row[0] for row in rows])
+        if last <= after:
+            return None
+        wanted = None if types is None else frozenset(types)
+        mine = frozenset(lanes)
+        found = [row for row in rows if after < row[0] <= last and row[1] in mine and (not wanted or row[2] in wanted)]
+        return Page([record(row) for row in found], last)
+
         return [record(row) for row in rows]
 
     async def caused_by(self, correlation: str) -> list[Record]:
@@ -147,10 +167,10 @@ class LogStatements(Speaker):
         )
 
     async def forget_admitted(self, before: int, limit: int) -> int:
-        """Forget what was admitted with a time before one (microseconds); return how many. What has no time stays."""
+        """Forget what was admitted with a time before one (microseconds), or without and before it; return how many."""
         return await self._db.run(
             "DELETE FROM tidings.admitted WHERE (time, source, id) IN (SELECT time, source, id FROM tidings.admitted "
-            "WHERE time > 0 AND time < $1 LIMIT $2)",
+            "WHERE (time > 0 AND time < $1) OR (time = 0 AND arrived < $1) LIMIT $2)",
             before,
             limit,
         )

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidings.backends.postgres.statements.speaker import Speaker
-from tidings.columns import pack_failures, unpack_failures
+from tidings.columns import READY_COLUMNS, ready_of, ready_row
 from tidings.store import KEY_RELEASED, PROGRESS_CHANGED, READY_CHANGED, Ready
 
-_COLUMNS = "subscription, share, position, lane, key, attempt, owner, failures"
 _FENCE = "subscription = $1 AND share = $2 AND position = $3 AND owner = $4 AND attempt = $5"
 _FILL = (
-    "INSERT INTO tidings.ready (subscription, share, position, lane, key, attempt, owner, failures) "
+    f"INSERT INTO tidings.ready ({READY_COLUMNS}) "
     "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::smallint[], $5::text[], $6::integer[], "
-    "$7::text[], $8::bytea[])"
+    "$7::text[], $8::bytea[], $9::bigint[])"
 )
 
 # Shares in turn, beginning after $3 and going round; each gives its first rows until $4 are taken. Rows that another
@@ -37,9 +36,9 @@ chosen AS (
   SELECT r.share, r.position FROM tidings.ready r JOIN candidates USING (share, position)
    WHERE r.subscription = $1 AND r.owner IS NULL
    ORDER BY candidates.place LIMIT $4 FOR UPDATE OF r SKIP LOCKED)
-UPDATE tidings.ready r SET owner = $2, attempt = attempt + 1 FROM chosen
+UPDATE tidings.ready r SET owner = $2, attempt = attempt + 1, since = $5 FROM chosen
  WHERE r.subscription = $1 AND r.share = chosen.share AND r.position = chosen.position
-RETURNING {", ".join(f"r.{name}" for name in _COLUMNS.split(", "))}
+RETURNING {", ".join(f"r.{name}" for name in READY_COLUMNS.split(", "))}
 """
 
 
@@ -51,19 +50,16 @@ class ReadyStatements(Speaker):
         if not rows:
             return
         columns = zip(
-            *[
-                (r.subscription, r.share, r.position, r.lane, r.key, r.attempt, r.owner, pack_failures(r.failures))
-                for r in rows
-            ],
+            *[ready_row(row) for row in rows],
             strict=True,
         )
         await self._db.run(_FILL, *[list(column) for column in columns])
         self.touched.add(READY_CHANGED)
 
-    async def claim(self, subscription: str, owner: str, after: str, limit: int) -> list[Ready]:
+    async def claim(self, subscription: str, owner: str, after: str, limit: int, now: int) -> list[Ready]:
         """Take work that waits, the shares in turn from the one after `after`; each start counts as an attempt."""
-        rows = await self._db.rows(_CLAIM, subscription, owner, after, limit)
-        return sorted((_ready(row) for row in rows), key=lambda row: (row.share <= after, row.share, row.position))
+        rows = await self._db.rows(_CLAIM, subscription, owner, after, limit, now)
+        return sorted((ready_of(row) for row in rows), key=lambda row: (row.share <= after, row.share, row.position))
 
     async def unready(self, row: Ready) -> bool:
         """Remove work that this attempt has settled; False if the attempt is not the current one any more."""
@@ -76,23 +72,21 @@ class ReadyStatements(Speaker):
         """Let work wait again; `counted` says whether the attempt stays counted."""
         self.touched.add(READY_CHANGED)
         attempt = "attempt" if counted else "attempt - 1"
-        sql = f"UPDATE tidings.ready SET owner = NULL, attempt = {attempt} WHERE {_FENCE}"
+        sql = f"UPDATE tidings.ready SET owner = NULL, since = NULL, attempt = {attempt} WHERE {_FENCE}"
         return bool(await self._db.run(sql, *_fence(row)))
 
     async def running(self, subscription: str) -> list[Ready]:
         """Return the work that an owner has."""
-        sql = f"SELECT {_COLUMNS} FROM tidings.ready WHERE subscription = $1 AND owner IS NOT NULL ORDER BY position"
-        return [_ready(row) for row in await self._db.rows(sql, subscription)]
+        sql = (
+            f"SELECT {READY_COLUMNS} FROM tidings.ready WHERE subscription = $1 AND owner IS NOT NULL ORDER BY position"
+        )
+        return [ready_of(row) for row in await self._db.rows(sql, subscription)]
 
     async def ready(self, positions: Sequence[int]) -> list[Ready]:
         """Return the work at some positions, of all subscriptions."""
-        sql = f"SELECT {_COLUMNS} FROM tidings.ready WHERE position = ANY ($1::bigint[])"
-        return [_ready(row) for row in await self._db.rows(sql, list(positions))]
+        sql = f"SELECT {READY_COLUMNS} FROM tidings.ready WHERE position = ANY ($1::bigint[])"
+        return [ready_of(row) for row in await self._db.rows(sql, list(positions))]
 
 
 def _fence(row: Ready) -> tuple[Any, ...]:
     return (row.subscription, row.share, row.position, row.owner, row.attempt)
-
-
-def _ready(row: Any) -> Ready:
-    return Ready(row[0], row[1], row[2], row[3], row[4], row[5], row[6], unpack_failures(row[7]))

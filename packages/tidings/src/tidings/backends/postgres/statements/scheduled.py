@@ -12,41 +12,44 @@ class ScheduledStatements(Speaker):
     """Part of PostgresStatements."""
 
     async def schedule(self, rows: Sequence[Scheduled]) -> None:
-        """Keep publishes until they are due. An id that is already kept stays as it is."""
+        """Keep publishes until they are due. What is already kept under its source and id stays as it is."""
         await self._db.run(
-            "INSERT INTO tidings.scheduled (id, due, envelope) SELECT * FROM "
-            "unnest($1::text[], $2::bigint[], $3::bytea[]) ON CONFLICT DO NOTHING",
+            "INSERT INTO tidings.scheduled (source, id, due, envelope) SELECT * FROM "
+            "unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[]) ON CONFLICT DO NOTHING",
+            [row.envelope.source for row in rows],
             [row.envelope.id for row in rows],
             [row.due for row in rows],
             [pack_envelope(row.envelope) for row in rows],
         )
         self.touched.add(SCHEDULED_CHANGED)
 
-    async def cancel(self, event_id: str) -> bool:
+    async def cancel(self, source: str, event_id: str) -> bool:
         """Forget a scheduled publish; False if it has become an event, or never was scheduled."""
-        return bool(await self._db.run("DELETE FROM tidings.scheduled WHERE id = $1", event_id))
+        sql = "DELETE FROM tidings.scheduled WHERE id = $1 AND source = $2"
+        return bool(await self._db.run(sql, event_id, source))
 
     async def fire(self, now: int, limit: int) -> list[Scheduled]:
         """Take away and return what is due, the earliest first. What another process takes now is passed over."""
         rows = await self._db.rows(
-            "DELETE FROM tidings.scheduled WHERE id IN (SELECT id FROM tidings.scheduled WHERE due <= $1 "
-            "ORDER BY due, id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING due, envelope, id",
+            "DELETE FROM tidings.scheduled WHERE (id, source) IN (SELECT id, source FROM tidings.scheduled "
+            "WHERE due <= $1 ORDER BY due, id, source LIMIT $2 FOR UPDATE SKIP LOCKED) "
+            "RETURNING due, envelope, id, source",
             now,
             limit,
         )
         if rows:
             self.touched.add(SCHEDULED_CHANGED)
-        return [_scheduled(row) for row in sorted(rows, key=lambda row: (row[0], row[2]))]
+        return [_scheduled(row) for row in sorted(rows, key=lambda row: (row[0], row[2], row[3]))]
 
     async def next_scheduled(self) -> int | None:
         """Return when the next one is due (microseconds)."""
         due: int | None = (await self._db.rows("SELECT min(due) FROM tidings.scheduled"))[0][0]
         return due
 
-    async def scheduled(self, event_id: str) -> Scheduled | None:
-        """Return a scheduled publish by its id."""
-        rows = await self._db.rows("SELECT due, envelope FROM tidings.scheduled WHERE id = $1", event_id)
-        return _scheduled(rows[0]) if rows else None
+    async def scheduled(self, event_id: str) -> list[Scheduled]:
+        """Return the scheduled publishes with an id: at most one for each source."""
+        sql = "SELECT due, envelope FROM tidings.scheduled WHERE id = $1 ORDER BY source"
+        return [_scheduled(row) for row in await self._db.rows(sql, event_id)]
 
     async def all_scheduled(self, limit: int) -> list[Scheduled]:
         """Return what is scheduled, the earliest first."""

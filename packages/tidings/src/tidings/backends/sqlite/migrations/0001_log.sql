@@ -83,6 +83,7 @@ CREATE TABLE tidings_ready (
   attempt      INTEGER NOT NULL,
   owner        TEXT,
   failures     BLOB,
+  since        INTEGER,
   PRIMARY KEY (subscription, share, position)
 ) WITHOUT ROWID;
 CREATE INDEX tidings_ready_key ON tidings_ready (subscription, key) WHERE key IS NOT NULL;
@@ -110,16 +111,21 @@ CREATE INDEX tidings_held_state ON tidings_held (state, subscription, position);
 
 -- Not events yet: delayed publishes and time-outs. A cancelled one is gone.
 CREATE TABLE tidings_scheduled (
-  id       TEXT PRIMARY KEY,
+  source   TEXT    NOT NULL,
+  id       TEXT    NOT NULL,
   due      INTEGER NOT NULL,
-  envelope BLOB    NOT NULL
+  envelope BLOB    NOT NULL,
+  PRIMARY KEY (id, source)
 ) WITHOUT ROWID;
 CREATE INDEX tidings_scheduled_due ON tidings_scheduled (due);
 
--- What came from outside, or under an id that the caller chose. Time 0: the source has no stable time.
+-- What came from outside, or under an id that the caller chose. Time 0: the source has no stable time, and `arrived`
+-- says when the first copy came.
 CREATE TABLE tidings_admitted (
-  time   INTEGER NOT NULL,
-  source TEXT    NOT NULL,
-  id     TEXT    NOT NULL,
+  time    INTEGER NOT NULL,
+  source  TEXT    NOT NULL,
+  id      TEXT    NOT NULL,
+  arrived INTEGER,
   PRIMARY KEY (time, source, id)
 ) WITHOUT ROWID;
+CREATE INDEX tidings_admitted_arrived ON tidings_admitted (arrived) WHERE time = 0;

@@ -19,7 +19,7 @@ APPEND_ONE = (
 _RECORD = f"SELECT position, lane, {ENVELOPE_COLUMNS} FROM tidings_log"
 # What is in the log already, under whatever time, has come before too: one id never means two facts.
 _ADMIT = (
-    "INSERT INTO tidings_admitted (time, source, id) SELECT ?1, ?2, ?3 "
+    "INSERT INTO tidings_admitted (time, source, id, arrived) SELECT ?1, ?2, ?3, ?4 "
     "WHERE NOT EXISTS (SELECT 1 FROM tidings_log WHERE id = ?3 AND source = ?2) ON CONFLICT DO NOTHING"
 )
 
@@ -43,15 +43,16 @@ class LogStatements(Speaker):
         self.touched.update([envelope.type for envelope in envelopes])
         self.touched.add(LOG_CHANGED)
 
-    async def admit(self, envelopes: Sequence[Envelope], *, dated: bool = True) -> list[Envelope]:
+    async def admit(self, envelopes: Sequence[Envelope], *, undated_at: int | None = None) -> list[Envelope]:
         """Note that these have come; return those that had not come before.
 
-        `dated`: the envelope's time is the same on every copy, and is part of the identity's partition.
+        An envelope's time is part of its identity's partition, unless it is not the same on every copy: then
+        `undated_at` says when these came.
         """
         fresh = []
         for envelope in envelopes:
-            time = microseconds(envelope.time) if dated else 0
-            if self._db.run(_ADMIT, (time, envelope.source, envelope.id)):
+            time = microseconds(envelope.time) if undated_at is None else 0
+            if self._db.run(_ADMIT, (time, envelope.source, envelope.id, undated_at)):
                 fresh.append(envelope)
         return fresh
 
@@ -138,11 +139,14 @@ class LogStatements(Speaker):
         )
 
     async def forget_admitted(self, before: int, limit: int) -> int:
-        """Forget what was admitted with a time before one (microseconds); return how many. What has no time stays."""
-        return self._db.run(
-            "DELETE FROM tidings_admitted WHERE (time, source, id) IN (SELECT time, source, id FROM tidings_admitted "
-            "WHERE time > 0 AND time < ?1 LIMIT ?2)",
-            (before, limit),
+        """Forget what was admitted with a time before one (microseconds), or without and before it; return how many."""
+        return sum(
+            self._db.run(
+                "DELETE FROM tidings_admitted WHERE (time, source, id) IN (SELECT time, source, id "
+                f"FROM tidings_admitted WHERE {old} LIMIT ?2)",
+                (before, limit),
+            )
+            for old in ("time > 0 AND time < ?1", "time = 0 AND arrived < ?1")
         )
 
 

@@ -6,10 +6,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from tidings.backends.sqlite.statements.rows import Speaker, marks
-from tidings.columns import pack_failures, unpack_failures
+from tidings.columns import READY_COLUMNS, ready_of, ready_row
 from tidings.store import KEY_RELEASED, PROGRESS_CHANGED, READY_CHANGED, Ready
 
-_COLUMNS = "subscription, share, position, lane, key, attempt, owner, failures"
 _FENCE = "subscription = ?1 AND share = ?2 AND position = ?3 AND owner = ?4 AND attempt = ?5"
 
 
@@ -19,31 +18,28 @@ class ReadyStatements(Speaker):
     async def fill(self, rows: Sequence[Ready]) -> None:
         """Add work that waits, or that an owner has."""
         self._db.many(
-            f"INSERT INTO tidings_ready ({_COLUMNS}) VALUES ({marks(8)})",
-            [
-                (r.subscription, r.share, r.position, r.lane, r.key, r.attempt, r.owner, pack_failures(r.failures))
-                for r in rows
-            ],
+            f"INSERT INTO tidings_ready ({READY_COLUMNS}) VALUES ({marks(9)})",
+            [ready_row(row) for row in rows],
         )
         self.touched.add(READY_CHANGED)
 
-    async def claim(self, subscription: str, owner: str, after: str, limit: int) -> list[Ready]:
+    async def claim(self, subscription: str, owner: str, after: str, limit: int, now: int) -> list[Ready]:
         """Take work that waits, the shares in turn from the one after `after`; each start counts as an attempt."""
         shares = self._waiting_shares(subscription, after, limit)
         taken: list[Ready] = []
         for number, share in enumerate(shares):
             quota = -(-(limit - len(taken)) // (len(shares) - number))
             rows = self._db.rows(
-                f"SELECT {_COLUMNS} FROM tidings_ready WHERE subscription = ?1 AND share = ?2 AND owner IS NULL "
+                f"SELECT {READY_COLUMNS} FROM tidings_ready WHERE subscription = ?1 AND share = ?2 AND owner IS NULL "
                 "ORDER BY position LIMIT ?3",
                 (subscription, share, quota),
             )
-            taken.extend(_ready(row) for row in rows)
-        claimed = [replace(row, owner=owner, attempt=row.attempt + 1) for row in taken]
+            taken.extend(ready_of(row) for row in rows)
+        claimed = [replace(row, owner=owner, attempt=row.attempt + 1, since=now) for row in taken]
         self._db.many(
-            "UPDATE tidings_ready SET owner = ?4, attempt = ?5 "
+            "UPDATE tidings_ready SET owner = ?4, attempt = ?5, since = ?6 "
             "WHERE subscription = ?1 AND share = ?2 AND position = ?3",
-            [_fence(row) for row in claimed],
+            [(*_fence(row), now) for row in claimed],
         )
         return claimed
 
@@ -78,23 +74,23 @@ class ReadyStatements(Speaker):
         self.touched.add(READY_CHANGED)
         attempt = "attempt" if counted else "attempt - 1"
         return bool(
-            self._db.run(f"UPDATE tidings_ready SET owner = NULL, attempt = {attempt} WHERE {_FENCE}", _fence(row))
+            self._db.run(
+                f"UPDATE tidings_ready SET owner = NULL, since = NULL, attempt = {attempt} WHERE {_FENCE}", _fence(row)
+            )
         )
 
     async def running(self, subscription: str) -> list[Ready]:
         """Return the work that an owner has."""
-        sql = f"SELECT {_COLUMNS} FROM tidings_ready WHERE subscription = ?1 AND owner IS NOT NULL ORDER BY position"
-        return [_ready(row) for row in self._db.rows(sql, (subscription,))]
+        sql = (
+            f"SELECT {READY_COLUMNS} FROM tidings_ready WHERE subscription = ?1 AND owner IS NOT NULL ORDER BY position"
+        )
+        return [ready_of(row) for row in self._db.rows(sql, (subscription,))]
 
     async def ready(self, positions: Sequence[int]) -> list[Ready]:
         """Return the work at some positions, of all subscriptions."""
-        sql = f"SELECT {_COLUMNS} FROM tidings_ready WHERE position IN ({marks(len(positions))})"
-        return [_ready(row) for row in self._db.rows(sql, tuple(positions))]
+        sql = f"SELECT {READY_COLUMNS} FROM tidings_ready WHERE position IN ({marks(len(positions))})"
+        return [ready_of(row) for row in self._db.rows(sql, tuple(positions))]
 
 
 def _fence(row: Ready) -> tuple[Any, ...]:
     return (row.subscription, row.share, row.position, row.owner, row.attempt)
-
-
-def _ready(row: tuple[Any, ...]) -> Ready:
-    return Ready(row[0], row[1], row[2], row[3], row[4], row[5], row[6], unpack_failures(row[7]))
