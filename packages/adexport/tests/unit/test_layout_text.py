@@ -1,5 +1,7 @@
 """Text on a canvas: wrapping in many scripts, ellipsis, auto-fit, fallback fonts, and that no ink leaves its block."""
 
+import unicodedata
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from adexport.designs.document import Family
 from adexport.errors import RenderError
 from adexport.rendering import Layout, draw, fonts, layout
 from adexport.rendering.fonts import face_for, families
-from adexport.rendering.graphemes import graphemes, is_emoji, may_break
+from adexport.rendering.graphemes import PLAIN, PLAIN_ENDS, graphemes, is_emoji, may_break
+from adexport.rendering.paragraph import balance, wrap
 from adexport.rendering.scene import TextItem
-from adexport.rendering.shaping import shape
+from adexport.rendering.shaping import Segment, shape
 
 _SCRIPTS = (
     "عرض 50% على 3 قطع|한국어|日本語|简体中文|ไทย|हिन्दी|עברית|🎉|★|বাংলা|தமிழ்|తెలుగు|ગુજરાતી|ਪੰਜਾਬੀ|ಕನ್ನಡ|മലയാളം"
@@ -228,6 +231,39 @@ def test_emoji_by_nature_and_by_selector() -> None:
 )
 def test_where_lines_may_break(before: str, after: str, expected: bool) -> None:
     assert may_break(before, after) is expected
+
+
+def test_what_is_said_of_plain_texts_holds_for_every_pair_of_their_characters() -> None:
+    plain = [chr(code) for code in range(0x3000) if PLAIN.fullmatch(chr(code)) and code > 32] + [" "]
+    assert len(plain) > 600
+    for one in plain:
+        for two in ("a", "9", "(", ")", "“", "é", " ", "\u00a0", "\u00ad", "-", "…", "€", one):
+            assert graphemes(one + two) == [one, two]
+            assert one in PLAIN_ENDS or not may_break(one, two), (one, two)
+        assert unicodedata.bidirectional(one) in ("L", "EN", "ES", "ET", "CS", "WS", "ON", "BN")
+
+
+@pytest.mark.parametrize("width", [3.0, 4.5, 6.0, 9.0, 14.0])
+@pytest.mark.parametrize(
+    "text", [_LONG, "Savings that grow while you sleep", "Fjordlandschafts\u00adentdeckungs\u00adreise, los!"]
+)
+def test_no_other_lines_are_more_even_than_balanced_ones(text: str, width: float) -> None:
+    shaped = shape(text, "Inter", 400)
+    greedy = wrap(shaped, width, 9)
+    even = balance(shaped, greedy)
+    count = len(greedy.spans)
+    assert len(even.spans) == count
+    if 2 <= count <= 4 and not greedy.broken:
+        best = min(
+            max(_line_width(shaped.segments[a:b]) for a, b in pairwise((0, *cuts, len(shaped.segments))))
+            for cuts in combinations(range(1, len(shaped.segments)), count - 1)
+        )
+        assert even.width == pytest.approx(best, abs=1e-5)
+
+
+def _line_width(segments: tuple[Segment, ...]) -> float:
+    """Words, the spaces between them, and the hyphen where the last one is divided."""
+    return sum(width + space for _, _, width, space, _ in segments) - segments[-1][3]
 
 
 def test_a_missing_field_names_the_layer() -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from adexport.designs import bundled_asset, load_samples, parse_design
 from adexport.errors import RenderError
-from adexport.rendering import ENGINE_VERSION, Raster, render
+from adexport.rendering import ENGINE_VERSION, Layout, Raster, draw, layout, render
 from adexport.rendering.images import ImageCache
 from adexport.rendering.skia_loader import skia
 
@@ -70,8 +70,8 @@ def _at(raster: Raster, x: int, y: int) -> tuple[int, ...]:
     return tuple(int(each) for each in _pixels(raster)[y, x])
 
 
-def _shape(**members: Any) -> dict[str, Any]:
-    return {"type": "shape", "id": "s", "fill": "#0000ff"} | members
+def _shape(name: str = "s", **members: Any) -> dict[str, Any]:
+    return {"type": "shape", "id": name, "fill": "#0000ff"} | members
 
 
 def test_the_same_input_gives_the_same_bytes_in_every_process() -> None:
@@ -89,6 +89,53 @@ def test_a_second_draw_from_the_caches_gives_the_same_bytes() -> None:
     first = render(sample.design, 320, 480, row, bundled_asset)
     assert render(sample.design, 320, 480, row, bundled_asset) == first
     assert hashlib.sha256(first.rgba).digest() != hashlib.sha256(bytes(len(first.rgba))).digest()
+
+
+def test_rows_share_the_figures_that_they_fill_alike() -> None:
+    plate = _shape("under", fill="{{ accent }}", box={"left": 0, "width": 20})
+    words = {"type": "text", "id": "t", "text": "{{ x }}", "size": 12}
+    document = {
+        "version": 1,
+        "name": "t",
+        "title": "T",
+        "background": "#ffffff",
+        "layers": [plate, words, _shape("lid")],
+    }
+    design = parse_design(document)
+
+    def ad(accent: str, x: str) -> Layout:
+        return layout(design, 100, 80, {"accent": accent, "x": x}, {}.__getitem__)
+
+    one, two, other = ad("#ff0000", "one"), ad("#ff0000", "two"), ad("#00ff00", "one")
+    assert [item.layer for item in one.items] == ["under", "t", "lid"]
+    assert one.parts[0] is two.parts[0]
+    assert one.parts[-1] is two.parts[-1] is other.parts[-1]
+    assert _at(draw(one, {}.__getitem__), 5, 5) == _at(draw(two, {}.__getitem__), 5, 5) == (0, 0, 255, 255)
+    assert one.parts[0] is not other.parts[0]
+    assert other.items[0] != one.items[0]
+    assert ad("#ff0000", "عربي").items[0] == one.items[0]
+    turned = parse_design(document | {"lead": "x"})
+    mirrored = layout(turned, 100, 80, {"accent": "#ff0000", "x": "عربي"}, {}.__getitem__)
+    assert mirrored.items[0].box.x == 80
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"shadow": {"dx": 6, "dy": -5, "blur": 9, "color": "#000000"}},
+        {"stroke": {"width": 7, "color": "#ff0000"}},
+        {"rotate": 30, "opacity": 0.5},
+        {"box": {"left": -10, "width": 40, "top": 60, "height": 50}},
+    ],
+)
+def test_kept_figures_over_a_picture_are_drawn_as_ever(members: dict[str, Any]) -> None:
+    """Over a picture only the part of the canvas that they reach is kept; on the background alone it is all of it."""
+    figure = _shape(box={"left": 30.3, "width": 33.3, "top": 20.6, "height": 30.3}) | members
+    white = {"type": "image", "id": "i", "source": "asset:white"}
+    over = _draw(white, figure, assets={"asset:white": _picture(8, 8, (255, 255, 255))})
+    difference = _pixels(over).astype(int) - _pixels(_draw(figure))
+    assert abs(difference).max() <= 1
+    assert (_pixels(over) != 255).any()
 
 
 def test_the_engine_version_names_skia() -> None:
