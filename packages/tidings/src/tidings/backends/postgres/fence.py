@@ -3,9 +3,12 @@
 An INSERT takes a RowExclusiveLock on the log before it draws a position, and keeps it until its transaction ends. So a
 transaction that owns a position ≤ H is either finished or visible in pg_locks. Reading "position > last" alone lost
 1,629 of 4,009 events with 16 writers; this lost none and costs the writers nothing.
+
+Where positions follow one another without a gap there is nothing to ask: what can be read is committed.
 """
 
 import asyncio
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -69,18 +72,25 @@ class Fence:
             return await self._look()
 
     async def _look(self) -> int:
-        if self._pending is None:
+        pending = self._pending
+        if pending is None:
             high, writers = (await self._session.rows(_HIGH_AND_WRITERS))[0]
-            if high <= self.safe:
-                return self.safe
-            self._pending = _Pending(high, frozenset(writers))
-        elif await self._still_open(self._pending.writers):
-            return self.safe
+            pending, is_open = _Pending(high, frozenset(writers)), bool(writers)
         else:
-            self._pending.writers = frozenset()
-        if not self._pending.writers:
-            self.safe, self._pending = self._pending.high, None
+            is_open = await self._still_open(pending.writers)
+        if not is_open:
+            self.safe = max(self.safe, pending.high)
+        self._pending = pending if pending.high > self.safe else None
         return self.safe
+
+    def pass_on(self, after: int, positions: Iterable[int]) -> int:
+        """Go on from a decided position over those that were read as committed, up to the first gap; return how far."""
+        for position in positions:
+            if position != after + 1:
+                break
+            after = position
+        self.safe = max(self.safe, after)
+        return after
 
     async def _still_open(self, writers: frozenset[str]) -> bool:
         # A prepared transaction goes by another name after a restart; it is older than anything drawn since.
@@ -103,4 +113,4 @@ class Fence:
     @property
     def waiting(self) -> bool:
         """True while positions exist that are not decided."""
-        return self._pending is not None
+        return self._pending is not None and self._pending.high > self.safe

@@ -44,6 +44,14 @@ _ADMIT = (
     "ON CONFLICT DO NOTHING RETURNING source, id"
 )
 
+# Not DISTINCT over the log: a partition says which class it is of.
+_KEEPS = """
+SELECT substring(relname FROM '^log_keep_([0-9]+)$') AS keep FROM pg_inherits JOIN pg_class leaf ON leaf.oid = inhrelid
+ WHERE inhparent = 'tidings.log'::regclass AND relname ~ '^log_keep_[0-9]+$'
+UNION SELECT DISTINCT keep FROM tidings.log_other
+UNION SELECT 'forever' WHERE EXISTS (SELECT FROM tidings.log_forever) ORDER BY keep
+"""
+
 WINDOW = 5000
 """Positions that one read looks at, at most."""
 
@@ -84,6 +92,10 @@ class LogStatements(Speaker):
 
     async def read(self, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int) -> Page:
         """Read the events of some types (None: of every type) and lanes after a position, in order of position."""
+        if self._fence.safe <= after and not self._locking:
+            page = await self._read_without_gap(after, types, lanes, limit)
+            if page is not None:
+                return page
         last = min(await self._fence.look() if self._fence.safe <= after else self._fence.safe, after + WINDOW)
         if last <= after:
             return Page([], after)
@@ -92,24 +104,12 @@ class LogStatements(Speaker):
             "AND ($5::smallint[] IS NULL OR lane = ANY ($5)) ORDER BY position LIMIT $3",
             after,
             last,
-        if self._fence.safe <= after and not self._locking:
-            page = await self._read_without_gap(after, types, lanes, limit)
-            if page is not None:
-                return page
             limit,
             None if types is None else list(types),
             None if len(lanes) == self._lanes else list(lanes),
         )
         return Page([record(row) for row in rows], rows[-1][0] if len(rows) == limit else last)
 
-    async def records(self, positions: Sequence[int]) -> dict[int, Record]:
-        """Return the events at some positions."""
-        rows = await self._db.rows(f"{_RECORD} WHERE position = ANY ($1::bigint[])", list(positions))
-        return {row[0]: record(row) for row in rows}
-
-    async def find(self, event_id: str) -> list[Record]:
-        """Return the events with an id: at most one for each source."""
-        rows = await self._db.rows(f"{_RECORD} WHERE id = $1 ORDER BY position", event_id)
     async def _read_without_gap(
         self, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int
     ) -> Page | None:
@@ -121,9 +121,19 @@ class LogStatements(Speaker):
             return None
         wanted = None if types is None else frozenset(types)
         mine = frozenset(lanes)
-        found = [row for row in rows if after < row[0] <= last and row[1] in mine and (not wanted or row[2] in wanted)]
+        found = [
+            row for row in rows if after < row[0] <= last and row[1] in mine and (wanted is None or row[2] in wanted)
+        ]
         return Page([record(row) for row in found], last)
 
+    async def records(self, positions: Sequence[int]) -> dict[int, Record]:
+        """Return the events at some positions."""
+        rows = await self._db.rows(f"{_RECORD} WHERE position = ANY ($1::bigint[])", list(positions))
+        return {row[0]: record(row) for row in rows}
+
+    async def find(self, event_id: str) -> list[Record]:
+        """Return the events with an id: at most one for each source."""
+        rows = await self._db.rows(f"{_RECORD} WHERE id = $1 ORDER BY position", event_id)
         return [record(row) for row in rows]
 
     async def caused_by(self, correlation: str) -> list[Record]:
@@ -148,8 +158,8 @@ class LogStatements(Speaker):
         return await self.head() if found is None else int(found)
 
     async def keeps(self) -> list[str]:
-        """Return the retention classes that the log holds."""
-        return [row[0] for row in await self._db.rows("SELECT DISTINCT keep FROM tidings.log ORDER BY keep")]
+        """Return the retention classes that the log holds, or has a partition for."""
+        return [row[0] for row in await self._db.rows(_KEEPS)]
 
     async def drop(self, keep: str, after: int, through: int, older_than: int) -> int:
         """Drop events of a retention class between two positions that are older than a time; return how many.
@@ -174,3 +184,8 @@ class LogStatements(Speaker):
             before,
             limit,
         )
+
+    async def horizon(self) -> int:
+        """Return the longest horizon that a service has said (microseconds), 0 if none has."""
+        sql = "SELECT coalesce(max(value::bigint), 0) FROM tidings.meta WHERE name LIKE 'horizon:%'"
+        return int((await self._db.rows(sql))[0][0])
