@@ -98,7 +98,7 @@ async def test_a_job_over_the_time_limit_is_ended():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space of a process")
 async def test_memory_over_the_limit_is_a_crash_of_the_process_only():
-    async with pool(memory_bytes=420_000_000) as opened:
+    async with pool(memory_bytes=200_000_000) as opened:
         with pytest.raises(RenderingCrashedError, match="ADEXPORT_RENDER_MEMORY_MB"):
             await opened.render(job(sizes=((4096, 4096),), formats=("png",)))
         assert (await opened.render(job()))[0].data
