@@ -1,7 +1,7 @@
 """asyncpg behind a small face: sessions that hold a connection or borrow one for each statement; our errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -125,9 +125,9 @@ def end(connection: Any) -> None:
 
 @asynccontextmanager
 async def transaction_on(
-    connection: "asyncpg.Connection[Any]", limit: float | None, **options: Any
+    connection: "asyncpg.Connection[Any]", limit: float | None, begun_by: "HeldSession | None" = None, **options: Any
 ) -> AsyncIterator[None]:
-    """Open a transaction for a block, whose errors stay as they are.
+    """Open a transaction for a block, whose errors stay as they are; with `begun_by`, by that session's first word.
 
     Raises TransactionHeldTooLongError when it lasts longer than `limit` seconds, also where the block has swallowed
     its cancellation; StoreUnavailableError when the server does not answer.
@@ -138,13 +138,17 @@ async def transaction_on(
     patience, swallowed = asyncio.timeout(limit), False
     try:
         async with patience:
-            async with our_errors():
-                await transaction.start()
+            if begun_by is None:
+                async with our_errors():
+                    await transaction.start()
+            else:
+                begun_by.begin = transaction.start
             yield
             if swallowed := patience.expired():
                 raise TimeoutError
-            async with our_errors():
-                await transaction.commit()
+            if begun_by is None or begun_by.begin is None:
+                async with our_errors():
+                    await transaction.commit()
     except BaseException as error:
         answers = await _rolled_back(transaction, connection)
         if not patience.expired():
@@ -196,12 +200,19 @@ class Session(Protocol):
 class HeldSession:
     """Says everything on one connection, within whatever transaction is open there.
 
-    `patience`: seconds that a statement may take; None for as long as the connection allows.
+    `patience`: seconds that a statement may take; None for as long as the connection allows. `begin`: what is called
+    before the first statement; then it is None.
     """
 
     def __init__(self, connection: "asyncpg.Connection[Any]", patience: float | None = None) -> None:
         self.connection = connection
+        self.begin: Callable[[], Awaitable[None]] | None = None
         self._patience = patience
+
+    async def _begin(self) -> None:
+        if self.begin is not None:
+            begin, self.begin = self.begin, None
+            await begin()
 
     def _ours(self, error: Exception) -> Exception:
         # InterfaceError is said of a lost connection, and of a statement with too few arguments.
@@ -212,6 +223,7 @@ class HeldSession:
     async def rows(self, sql: str, *args: Any) -> Rows:
         """Execute one statement; return its rows."""
         try:
+            await self._begin()
             return await self.connection.fetch(sql, *args, timeout=self._patience)
         except Exception as error:
             raise self._ours(error) from error
@@ -219,6 +231,7 @@ class HeldSession:
     async def run(self, sql: str, *args: Any) -> int:
         """Execute one statement; return how many rows it changed."""
         try:
+            await self._begin()
             if args:
                 return _changed(await self.connection.execute(sql, *args, timeout=self._patience))
             # Without arguments `execute` would take several statements, a COMMIT among them.
@@ -231,6 +244,7 @@ class HeldSession:
     async def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], Rows]:
         """Execute one statement; return its column names (none if there are no rows) and its rows."""
         try:
+            await self._begin()
             rows = await self.connection.fetch(sql, *args, timeout=self._patience)
             return tuple(rows[0].keys()) if rows else (), [tuple(row) for row in rows]
         except Exception as error:
@@ -239,6 +253,7 @@ class HeldSession:
     async def script(self, sql: str) -> None:
         """Execute several statements."""
         try:
+            await self._begin()
             await self.connection.execute(sql, timeout=self._patience)
         except Exception as error:
             raise self._ours(error) from error

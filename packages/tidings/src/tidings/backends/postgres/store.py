@@ -30,7 +30,7 @@ from tidings.errors import StoreUnavailableError, TransactionError
 from tidings.events import FOREVER, Envelope
 from tidings.hosts import pid_exists, this_host
 from tidings.points import reach
-from tidings.store import Statements, WorkerRow
+from tidings.store import PROGRESS_CHANGED, Statements, WorkerRow
 from tidings.world import World
 
 log = logging.getLogger("tidings")
@@ -214,10 +214,11 @@ class PostgresStore:
         self._refuse_inside()
         task = asyncio.current_task()
         async with borrowed(self._open_pool) as connection:
-            statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence, locking=True)
+            session = HeldSession(connection)
+            statements = PostgresStatements(session, self.lanes, self._fence, locking=True)
             self._holders.add(task)
             try:
-                async with transaction_on(connection, self.hold_limit):
+                async with transaction_on(connection, self.hold_limit, session):
                     yield statements
                     statements.check_whole()
             finally:
@@ -258,8 +259,9 @@ class PostgresStore:
     def notify(self, topics: set[str]) -> None:
         """Tell listeners, here and in other processes, what a commit has touched."""
         self._wake(topics)
-        if self._notices is not None and topics:
-            self._notices.send(topics)
+        elsewhere = topics - {PROGRESS_CHANGED}  # for that nobody waits in another process
+        if self._notices is not None and elsewhere:
+            self._notices.send(elsewhere)
 
     def _heard(self, topics: set[str] | None) -> None:
         self._wake(set(self._listeners) if topics is None else topics)
