@@ -181,7 +181,10 @@ class LogStatements(Protocol):
         """
 
     async def forget_admitted(self, before: int, limit: int) -> int:
-        """Forget what was admitted with a time before one (microseconds); return how many. What has no time stays."""
+        """Forget what was admitted with a time before one (microseconds), or without and before it; return how many."""
+
+    async def horizon(self) -> int:
+        """Return the longest horizon that a service has said (microseconds), 0 if none has."""
 
 
 class ProgressStatements(Protocol):
@@ -378,11 +381,11 @@ class Store(Protocol):
         None: no other process can write here, so nobody needs to look.
         """
 
-    async def upkeep(self, keeps: Sequence[str], now: int) -> int:
-        """Do what only this store needs for its retention classes: make partitions ahead, drop what is wholly past.
+    async def take_turn(self, service: str, horizon: int, now: int, every: int) -> bool:
+        """Note a service's horizon; say whether this process has the turn at upkeep, which comes every so often."""
 
-        Drops only below every subscription's floor. Returns how many events were dropped.
-        """
+    async def upkeep(self, keeps: Sequence[str], now: int, progress: Callable[[int], None]) -> dict[str, int]:
+        """Prepare for retention classes; let go of what is settled and past its retention. Returns how many of each."""
 
     async def status(self) -> Mapping[str, object]:
         """Return facts about the file."""

@@ -2,16 +2,20 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 
+from tidings import Service
 from tidings.backends.postgres import PostgresStore, open_store
 from tidings.backends.postgres.fence import _HIGH, Fence
 from tidings.events import Envelope
+from tidings.integrations.asgi import health_app
 from tidings.service import system_clock, uuid7_ids
 from tidings.world import World
 
@@ -92,34 +96,62 @@ async def test_sixteen_writers_out_of_order_lose_nothing_and_keep_key_order(
         assert numbers == list(range(EVENTS_EACH))
 
 
-async def test_a_reader_of_the_highest_position_would_skip(
-    store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def highest(self: Fence) -> int:
-        self.safe = int((await self._session.rows(_HIGH))[0][0])
-        return self.safe
+async def read_while_two_commit_out_of_order(store: PostgresStore, url: str) -> list[str | None]:
+    """The older transaction draws the later position and commits first; return the keys that a reader sees."""
+    older, younger = await asyncpg.connect(url), await asyncpg.connect(url)
+    try:
+        for connection in (older, younger):
+            await connection.execute("BEGIN")
+            await connection.execute("SELECT pg_current_xact_id()")
+        await _insert(younger, "first")
+        await _insert(older, "second")
+        await older.execute("COMMIT")
+        page = await store.reading.read(0, None, range(store.lanes), 10)
+        await younger.execute("COMMIT")
+        seen = [record.envelope.key for record in page.records]
+        async with asyncio.timeout(5):
+            while await store.reading.head() > page.scanned:
+                page = await store.reading.read(page.scanned, None, range(store.lanes), 10)
+                seen += [record.envelope.key for record in page.records]
+        return seen
+    finally:
+        await older.close()
+        await younger.close()
 
-    monkeypatch.setattr(Fence, "look", highest)
-    seen = await follow_while_writers_write(store, postgres_url, 5)
-    assert len(seen) < WRITERS * EVENTS_EACH, "the writers must commit out of order, or the test above proves nothing"
+
+async def by_position(self: Fence) -> int:
+    self.safe = int((await self._session.rows(_HIGH))[0][0])
+    return self.safe
 
 
-async def test_a_reader_behind_the_oldest_running_transaction_would_skip(
-    store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def below_the_oldest_running(self: Fence) -> int:
     """Filtering by the transactions that were running (xmin of the snapshot), by position."""
+    rows = await self._session.rows(
+        "SELECT coalesce(max(position), 0) FROM tidings.log "
+        "WHERE xmin::text::bigint < pg_snapshot_xmin(pg_current_snapshot())::text::bigint % 4294967296"
+    )
+    self.safe = int(rows[0][0])
+    return self.safe
 
-    async def below_xmin(self: Fence) -> int:
-        rows = await self._session.rows(
-            "SELECT coalesce(max(position), 0) FROM tidings.log "
-            "WHERE xmin::text::bigint < pg_snapshot_xmin(pg_current_snapshot())::text::bigint % 4294967296"
-        )
-        self.safe = int(rows[0][0])
-        return self.safe
 
-    monkeypatch.setattr(Fence, "look", below_xmin)
+async def test_two_that_commit_out_of_order_are_read_in_order(store: PostgresStore, postgres_url: str) -> None:
+    assert await read_while_two_commit_out_of_order(store, postgres_url) == ["first", "second"]
+
+
+@pytest.mark.parametrize("look", [by_position, below_the_oldest_running])
+async def test_readers_by_position_and_by_the_oldest_running_transaction_would_skip(
+    look: Any, store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fence, "look", look)
+    assert await read_while_two_commit_out_of_order(store, postgres_url) == ["second"]
+
+
+async def test_sixteen_writers_commit_out_of_order_indeed(
+    store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fence, "look", by_position)
     seen = await follow_while_writers_write(store, postgres_url, 5)
-    assert len(seen) < WRITERS * EVENTS_EACH
+    assert len(seen) < WRITERS * EVENTS_EACH, "or the test above proves nothing"
 
 
 async def test_an_open_transaction_holds_the_fence_and_is_named(store: PostgresStore, postgres_url: str) -> None:
@@ -129,13 +161,41 @@ async def test_an_open_transaction_holds_the_fence_and_is_named(store: PostgresS
     await _insert(writer, "early")
     await store.publish([envelope("late", 1)])
     assert (await store.reading.read(0, None, range(store.lanes), 10)).records == []
-    fence: Any = (await store.status())["fence"]
-    assert fence["waiting"]
-    assert "slow-writer" in fence["held by"]
+    facts: Any = await store.status()
+    assert "slow-writer, idle in transaction" in facts["fence held by"]
+    assert facts["fence held doing"].startswith("INSERT INTO tidings.log")
+    await asyncio.sleep(0.2)
+    await shown_by_the_command_line(postgres_url)
+    await shown_by_the_health_check(postgres_url)
     await transaction.commit()
     seen = await read_all(store, 2, patience=5)
     assert [one.key for one in seen] == ["early", "late"]
     await writer.close()
+
+
+async def shown_by_the_command_line(url: str) -> None:
+    run = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tidings.cli", "store", "status", "--store", url), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await run.communicate()
+    assert run.returncode == 0
+    lines = {line.partition("  ")[0]: line.partition("  ")[2].strip() for line in out.decode().splitlines()}
+    assert "slow-writer" in lines["fence held by"]
+    assert float(lines["fence held seconds"]) >= 0.2
+    assert lines["fence held doing"].startswith("INSERT INTO tidings.log")
+
+
+async def shown_by_the_health_check(url: str) -> None:
+    """A probe that scrapes it sees who holds the fence and since when, and no query, which may hold data."""
+    service = Service("probed", store=url)
+    transport = httpx.ASGITransport(app=health_app(service))
+    async with service.running(), httpx.AsyncClient(transport=transport, base_url="http://probed") as client:
+        answer = await client.get("/healthz")
+    health = answer.json()
+    assert (answer.status_code, health["status"]) == (200, "ok")
+    assert "slow-writer" in health["store"]["fence held by"]
+    assert health["store"]["fence held seconds"] >= 0.2
+    assert "INSERT" not in answer.text
 
 
 async def test_a_gap_of_a_rolled_back_transaction_does_not_stall(store: PostgresStore, postgres_url: str) -> None:

@@ -23,7 +23,7 @@ async def store(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     monkeypatch.setattr(partitions, "RANGE", 10)
     made = open_store(postgres_url, World(system_clock, random.Random(1), uuid7_ids))
     await made.open(migrate=True)
-    await made.upkeep([KEEP], microseconds(NOW))
+    await upkeep(made)
     yield made
     await made.close()
 
@@ -54,6 +54,14 @@ async def positions(store: PostgresStore) -> list[int]:
     return [row[0] for row in rows[1]]
 
 
+async def upkeep(store: PostgresStore, keep: str = KEEP) -> int:
+    """Return how many events of a class were let go, told as they go."""
+    told: list[int] = []
+    dropped = await store.upkeep([keep], microseconds(NOW), told.append)
+    assert sum(told) == sum(dropped.values())
+    return dropped.get(keep, 0)
+
+
 async def subscribe_at(store: PostgresStore, position: int) -> None:
     async def unit(statements: Statements) -> None:
         await statements.register(SubscriptionRow("s", "p", "transaction", True, ("p.kept",), 0))
@@ -67,14 +75,14 @@ async def test_events_of_a_class_go_to_its_ranges(store: PostgresStore) -> None:
     assert f"log_keep_{KEEP}_0" in await tables(store)
     rows = await store.reading.query(f"SELECT count(*) FROM tidings.log_keep_{KEEP}_1", ())
     assert rows[1] == [(10,)]
-    await store.upkeep([KEEP], microseconds(NOW))
-    assert f"log_keep_{KEEP}_4" in await tables(store)
+    await upkeep(store)
+    assert f"log_keep_{KEEP}_6" in await tables(store)
 
 
 async def test_past_ranges_are_dropped_whole_below_the_floor_only(store: PostgresStore) -> None:
     await store.publish([envelope(n, 3 * DAY) for n in range(25)])
     await subscribe_at(store, 15)
-    assert await store.upkeep([KEEP], microseconds(NOW)) == 9  # positions 1 to 9; the next range ends above the floor
+    assert await upkeep(store) == 9  # positions 1 to 9; the next range ends above the floor
     assert (await positions(store))[0] == 10
     assert f"log_keep_{KEEP}_0" not in await tables(store)
 
@@ -82,14 +90,14 @@ async def test_past_ranges_are_dropped_whole_below_the_floor_only(store: Postgre
 async def test_what_is_not_past_its_retention_stays(store: PostgresStore) -> None:
     await store.publish([envelope(n, DAY / 2 if n == 5 else 3 * DAY) for n in range(25)])
     await subscribe_at(store, 25)
-    assert await store.upkeep([KEEP], microseconds(NOW)) == 0
+    assert await upkeep(store) == 0
     assert len(await positions(store)) == 25
 
 
 async def test_forever_is_never_dropped(store: PostgresStore) -> None:
     await store.publish([envelope(n, 3000 * DAY, keep="forever") for n in range(25)])
     await subscribe_at(store, 25)
-    assert await store.upkeep([KEEP, "forever"], microseconds(NOW)) == 0
+    assert await upkeep(store, "forever") == 0
 
 
 async def test_dead_letters_keep_their_bytes_and_discarded_ones_go(store: PostgresStore) -> None:
@@ -102,18 +110,63 @@ async def test_dead_letters_keep_their_bytes_and_discarded_ones_go(store: Postgr
         )
 
     await store.run(unit)
-    assert await store.upkeep([KEEP], microseconds(NOW)) == 9
+    assert await upkeep(store) == 8  # positions 1 to 9, but not the dead letter's
     assert [row.state for row in await store.reading.held("s", [3, 4])] == [DEAD]
     assert await positions(store) == [3, 10, 11, 12]
     assert (await store.reading.records([3]))[3].envelope.data == b'{"n":2}'
 
 
-async def test_a_class_without_a_partition_still_takes_events(store: PostgresStore) -> None:
-    await store.publish([envelope(1, DAY, keep="3600")])
-    assert len(await positions(store)) == 1
-    await store.upkeep(["3600"], microseconds(NOW))  # its rows are in log_other: the partition is left for later
-    await store.publish([envelope(2, DAY, keep="3600")])
-    assert len(await positions(store)) == 2
+async def test_a_dead_letter_that_outlived_its_range_goes_once_it_is_settled(store: PostgresStore) -> None:
+    await store.publish([envelope(n, 3 * DAY) for n in range(12)])
+    await subscribe_at(store, 12)
+    await store.run(lambda statements: statements.hold([Held("s", 3, 0, "k2", True, DEAD, attempts=3)]))
+    assert await upkeep(store) == 8
+    assert await upkeep(store) == 0
+    await store.run(lambda statements: statements.unhold("s", 3))
+    assert await upkeep(store) == 1
+    assert await positions(store) == [10, 11, 12]
+
+
+async def test_what_one_subscription_discarded_stays_known_while_another_needs_it(store: PostgresStore) -> None:
+    await store.publish([envelope(n, 3 * DAY) for n in range(12)])
+    await subscribe_at(store, 12)
+    rows = [Held("s", 3, 0, "k2", True, DEAD, attempts=3), Held("t", 3, 0, "k2", False, DISCARDED, actor="ann")]
+    await store.run(lambda statements: statements.hold(rows))
+    await upkeep(store)
+    assert [(row.subscription, row.state) for row in await store.reading.held(None, [3])] == [
+        ("s", DEAD),
+        ("t", DISCARDED),
+    ]
+
+
+async def test_a_class_without_a_partition_takes_events_and_gets_one_with_them(store: PostgresStore) -> None:
+    await store.publish([envelope(n, DAY, keep="3600000") for n in range(3)])
+    assert await rows_in(store, "log_other") == 3
+    assert await upkeep(store, "3600000") == 0
+    assert (await rows_in(store, "log_other"), await rows_in(store, "log_keep_3600000_0")) == (0, 3)
+    await store.publish([envelope(9, DAY, keep="3600000")])
+    assert await rows_in(store, "log_keep_3600000_0") == 4
+    assert await positions(store) == [1, 2, 3, 4]
+
+
+async def test_events_beyond_the_ranges_come_into_ranges_later(store: PostgresStore) -> None:
+    await store.publish([envelope(n, DAY / 2) for n in range(60)])
+    assert await rows_in(store, f"log_keep_{KEEP}_rest") == 11  # 50 to 60
+    await upkeep(store)
+    assert await rows_in(store, f"log_keep_{KEEP}_rest") == 10  # 50 to 59 are behind; 60 has its range
+    assert await positions(store) == list(range(1, 61))
+
+
+async def test_what_has_no_partition_and_is_past_goes_below_the_floor_only(store: PostgresStore) -> None:
+    await store.publish([envelope(n, 3 * DAY) for n in range(60)])
+    await subscribe_at(store, 55)
+    assert await upkeep(store) == 55
+    assert await positions(store) == [56, 57, 58, 59, 60]
+
+
+async def rows_in(store: PostgresStore, table: str) -> int:
+    _, rows = await store.reading.query(f"SELECT count(*) FROM tidings.{table}", ())
+    return int(rows[0][0])
 
 
 async def test_a_lock_that_is_not_to_be_had_is_left_to_the_next_upkeep(
@@ -127,6 +180,6 @@ async def test_a_lock_that_is_not_to_be_had_is_left_to_the_next_upkeep(
     reader: Any = await asyncpg.connect(postgres_url)
     async with reader.transaction():
         await reader.fetch("SELECT 1 FROM tidings.log LIMIT 1")
-        assert await store.upkeep([KEEP], microseconds(NOW)) == 0
-    assert await store.upkeep([KEEP], microseconds(NOW)) == 9
+        assert await upkeep(store) == 0
+    assert await upkeep(store) == 9
     await reader.close()

@@ -169,12 +169,12 @@ async def test_admissions_past_the_horizon_are_forgotten_in_chunks(tmp_path: Pat
 
 async def test_migrations_are_listed_and_applied_once(tmp_path: Path) -> None:
     service = service_on(tmp_path)
-    names = [one.name for one in operations.migrations(service.store)]
+    names = [one.name for one in await operations.migrations(service.store)]
     assert names[0] == "0001_log"
-    assert not any(one.applied for one in operations.migrations(service.store))
+    assert not any(one.applied for one in await operations.migrations(service.store))
     assert not (tmp_path / "log.db").exists()  # looking makes no file
     assert await operations.migrate(service.store) == names
-    assert all(one.applied for one in operations.migrations(service.store))
+    assert all(one.applied for one in await operations.migrations(service.store))
     assert await operations.migrate(service.store) == []
 
 

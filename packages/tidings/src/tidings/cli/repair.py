@@ -100,7 +100,7 @@ def migrate(target: Target, only_list: bool, only_print: bool, as_json: bool) ->
     """Apply the migrations that a store lacks, each once, all in one transaction."""
     store = target.store()
     if only_list or only_print:
-        every = operations.migrations(store)
+        every = asyncio.run(operations.migrations(store))
         missing = [one for one in every if not one.applied]
         if as_json:
             show_json([msgspec.structs.asdict(one) for one in (every if only_list else missing)])
@@ -124,12 +124,12 @@ def migrate(target: Target, only_list: bool, only_print: bool, as_json: bool) ->
     default="14d",
     show_default=True,
     metavar="DURATION",
-    help="How long duplicates are recognised: not less than the services' own.",
+    help="How long duplicates are recognised at least; longer if a service on this store says so.",
 )
 @store_options
 @json_option
 def maintain(target: Target, horizon: int, as_json: bool) -> None:
-    """Drop events whose retention has ended, but nothing that is not settled. Run it daily, beside workers."""
+    """Drop events whose retention has ended, but nothing that is not settled. Workers do the same by themselves."""
 
     async def act() -> operations.Maintained:
         async with target.writing() as store:

@@ -16,6 +16,9 @@ Send = Callable[[Message], Awaitable[None]]
 STORE_SECONDS = 1.0
 """How long the store may take to answer before it counts as unavailable."""
 
+SHOWN = ("bytes", "safe position", "fence held by", "fence held seconds")
+"""Facts of a store that the answer holds: what is worth an alarm, and tells nothing of the data."""
+
 
 class HealthApp:
     """An ASGI application that answers GET and HEAD with the service's health, whatever the path."""
@@ -41,10 +44,11 @@ class HealthApp:
             return 503, health
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                await self._service.store.reading.head()
+                facts = await self._service.store.status()
         except (TidingsError, TimeoutError) as error:
             return 503, {**health, "status": "store unavailable", "reason": str(error) or "it did not answer in time"}
-        return 200, health
+        shown = {name: fact for name, fact in facts.items() if name in SHOWN and fact is not None}
+        return 200, {**health, "store": shown}
 
 
 def health_app(service: Service) -> HealthApp:

@@ -34,16 +34,28 @@ WITH high AS MATERIALIZED ({_HIGH})
 SELECT high, ARRAY({_WRITERS} AND high.high >= 0) FROM high
 """
 
-HOLDER = """
-SELECT l.pid, l.virtualtransaction, a.application_name, a.state,
-       extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS seconds, a.query
-  FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+# The transaction that has held it longest. A prepared one has no pid, and is named by whoever prepared it.
+_HOLDER = """
+SELECT l.pid, a.application_name, a.state, p.gid,
+       extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::float8, left(a.query, 200)
+  FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+  LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND p.database = current_database()
  WHERE l.locktype = 'relation' AND l.relation = 'tidings.log'::regclass AND l.mode = 'RowExclusiveLock'
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND l.pid IS DISTINCT FROM pg_backend_pid()
- ORDER BY a.xact_start NULLS FIRST LIMIT 1
+ ORDER BY 5 DESC NULLS FIRST LIMIT 1
 """
-"""The transaction that has held the fence longest; a prepared one has no pid."""
+
+
+async def holder(session: Session) -> tuple[str | None, float | None, str | None]:
+    """Return who holds the fence, for how many seconds already, and its last statement; None if nobody does."""
+    rows = await session.rows(_HOLDER)
+    if not rows:
+        return None, None, None
+    pid, application, state, prepared, seconds, query = rows[0]
+    name = f"prepared transaction {prepared}" if pid is None else f"process {pid} ({application or 'unnamed'}, {state})"
+    return name, round(seconds or 0.0, 1), query
+
 
 RECOVERED = "-1/"
 """How the virtual transaction of a prepared one begins after a restart of the server; until then it keeps its name."""

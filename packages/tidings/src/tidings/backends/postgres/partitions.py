@@ -1,26 +1,33 @@
 """Partitions of the log: one for each retention class, cut into ranges of positions that are dropped whole.
 
-Every change waits for its lock two seconds at most, because whoever waits for a lock makes all others wait behind it;
-what did not succeed is done by the next upkeep. Until a class has its partition, its events are in `log_other`.
+Every change is a transaction of its own, so that no lock is kept while another is waited for, and waits for its lock
+two seconds at most, because whoever waits for a lock makes all others wait behind it. What did not succeed is done by
+the next upkeep. Until a class has its partition its events are in `log_other`, beyond its ranges in its `_rest`.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Concatenate, ParamSpec, TypeVar
 
 from msgspec import Struct
 
 from tidings.backends.postgres.driver import HeldSession
-from tidings.errors import ConstraintError, StatementError, StoreBusyError
-from tidings.events import FOREVER
+from tidings.errors import ConstraintError, StatementError, StoreBusyError, TransactionHeldTooLongError
 from tidings.store import DISCARDED
 
 log = logging.getLogger("tidings")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 RANGE = 1_000_000
 """Positions of one range."""
 
-AHEAD = 2
-"""Ranges that are ready beyond the newest position."""
+AHEAD = 4
+"""Ranges that are ready beyond the newest position: at 10,000 events a second they last until the next upkeep."""
+
+AT_ONCE = 5000
+"""Rows that one transaction deletes at most where they cannot be dropped whole."""
 
 LOCK_TIMEOUT = "2s"
 
@@ -30,8 +37,18 @@ SELECT relname, bounds[1]::bigint, bounds[2]::bigint FROM (
          regexp_match(pg_get_expr(leaf.relpartbound, leaf.oid),
                       'FROM \\(.?([0-9]+).?\\) TO \\(.?([0-9]+).?\\)') AS bounds
     FROM pg_inherits JOIN pg_class leaf ON leaf.oid = inhrelid
-   WHERE inhparent = $1::text::regclass) ranges
+   WHERE inhparent = to_regclass($1)) ranges
  WHERE bounds IS NOT NULL ORDER BY 2
+"""
+# What a dead letter or a parked event needs stays; and nothing above a floor is looked at, so none of it is unsettled.
+_DELETE = """
+DELETE FROM tidings.{table} WHERE position IN (
+  SELECT position FROM tidings.{table} old WHERE keep = $1 AND position <= $2 AND time < $3
+     AND NOT EXISTS (SELECT FROM tidings.held h WHERE h.position = old.position AND h.state <> $4) LIMIT $5)
+"""
+
+_MOVE = """
+WITH moved AS (DELETE FROM tidings.{table} WHERE {which} RETURNING *) INSERT INTO tidings.{to} SELECT * FROM moved
 """
 
 
@@ -49,88 +66,107 @@ def class_table(keep: str) -> str:
 
 
 class Partitions:
-    """Looks after the partitions, within a transaction of its caller for each step."""
+    """Looks after the partitions; `transaction` opens one for each change."""
 
-    def __init__(self, session: HeldSession) -> None:
-        self._session = session
+    def __init__(self, transaction: Callable[[], AbstractAsyncContextManager[HeldSession]]) -> None:
+        self._transaction = transaction
 
-    async def ensure(self, keeps: Sequence[str], head: int) -> None:
-        """Make the partitions of retention classes, and their ranges from the newest position on."""
-        for keep in keeps:
-            if keep != FOREVER:
-                await self._step(self._ensure_class, keep)
-                await self._step(self._ensure_ranges, keep, head)
-
-    async def _step(self, work, *args: object) -> bool:  # type: ignore[no-untyped-def]
-        """Do one change in a savepoint; False if its lock was not to be had, or its rows are elsewhere already."""
-        await self._session.script(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SAVEPOINT upkeep")
+    async def _step(
+        self, work: Callable[Concatenate[HeldSession, P], Awaitable[T]], *args: P.args, **options: P.kwargs
+    ) -> T | None:
+        """Do one change; None if its lock was not to be had, or somebody else has changed the same."""
         try:
-            await work(*args)
-        except (StoreBusyError, ConstraintError, StatementError) as error:
-            await self._session.script("ROLLBACK TO SAVEPOINT upkeep")
+            async with self._transaction() as session:
+                await session.script(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+                return await work(session, *args, **options)
+        except (StoreBusyError, ConstraintError, StatementError, TransactionHeldTooLongError) as error:
             log.info("A change of the log's partitions is left to the next upkeep: %s", error)
-            return False
-        await self._session.script("RELEASE SAVEPOINT upkeep")
-        return True
+            return None
 
-    async def _ensure_class(self, keep: str) -> None:
-        table = class_table(keep)
-        if (await self._session.rows("SELECT to_regclass($1)", f"tidings.{table}"))[0][0] is not None:
-            return
-        await self._session.script(
-            f"CREATE TABLE tidings.{table} (LIKE tidings.log INCLUDING DEFAULTS) PARTITION BY RANGE (position);"
-            f"CREATE TABLE tidings.{table}_rest PARTITION OF tidings.{table} DEFAULT;"
-            f"ALTER TABLE tidings.log ATTACH PARTITION tidings.{table} FOR VALUES IN ('{int(keep)}')"
-        )
-
-    async def _ensure_ranges(self, keep: str, head: int) -> None:
-        table = class_table(keep)
-        have = {one.low for one in await self.ranges(keep)}
+    async def ensure(self, keep: str, head: int) -> None:
+        """Make the partition of a retention class, and its ranges from the newest position on."""
+        await self._step(_ensure_class, keep)
         first = head // RANGE
         for number in range(first, first + AHEAD + 1):
-            low = number * RANGE
-            if low not in have:
-                await self._session.script(
-                    f"CREATE TABLE tidings.{table}_{number} (LIKE tidings.log INCLUDING DEFAULTS);"
-                    f"ALTER TABLE tidings.{table} ATTACH PARTITION tidings.{table}_{number} "
-                    f"FOR VALUES FROM ({low}) TO ({low + RANGE})"
-                )
+            await self._step(_ensure_range, keep, number)
 
-    async def ranges(self, keep: str) -> list[Range]:
-        """Return the ranges of a retention class, by position."""
-        table = class_table(keep)
-        if (await self._session.rows("SELECT to_regclass($1)", f"tidings.{table}"))[0][0] is None:
-            return []
-        rows = await self._session.rows(_RANGES, f"tidings.{table}")
-        return [Range(row[0], row[1], row[2]) for row in rows]
+    async def drop(self, keep: str, floor: int, older_than: int, progress: Callable[[int], None]) -> int:
+        """Let go of a class's events up to a floor that are older than a time; return how many.
 
-    async def drop(self, keep: str, floor: int, older_than: int) -> int:
-        """Drop the ranges of a class that lie below a floor and hold nothing newer than a time; return how many events.
-
-        What a dead letter or a parked event needs moves to the rest of its class first, at its own position.
+        Ranges that lie below the floor and hold nothing newer are dropped whole. What a dead letter or a parked event
+        needs moves to the rest of its class first, at its own position. The rest is deleted.
         """
         dropped = 0
-        for one in await self.ranges(keep):
+        for one in await self._step(ranges, keep) or []:
             if one.high - 1 > floor:
                 break
-            newer = f"SELECT EXISTS (SELECT FROM tidings.{one.table} WHERE time >= $1)"
-            if (await self._session.rows(newer, older_than))[0][0]:
-                break
-            events = int((await self._session.rows(f"SELECT count(*) FROM tidings.{one.table}"))[0][0])
-            if not await self._step(self._drop_range, keep, one):
+            events = await self._step(_drop_range, keep, one, older_than)
+            if events is None:
                 break
             dropped += events
+            progress(events)
+        for table in (f"{class_table(keep)}_rest", "log_other"):
+            while events := await self._step(_delete, table, keep, floor, older_than):
+                dropped += events
+                progress(events)
         return dropped
 
-    async def _drop_range(self, keep: str, one: Range) -> None:
-        await self._session.script(f"ALTER TABLE tidings.{class_table(keep)} DETACH PARTITION tidings.{one.table}")
-        await self._session.run(
-            f"INSERT INTO tidings.log SELECT l.* FROM tidings.{one.table} l WHERE EXISTS "
-            "(SELECT FROM tidings.held h WHERE h.position = l.position AND h.state <> $1)",
-            DISCARDED,
-        )
-        await self._session.run(
-            f"DELETE FROM tidings.held h USING tidings.{one.table} l WHERE l.position = h.position AND h.state = $1",
-            DISCARDED,
-        )
-        await self._session.script(f"DROP TABLE tidings.{one.table}")
+
+async def ranges(session: HeldSession, keep: str) -> list[Range]:
+    """Return the ranges of a retention class, by position."""
+    return [Range(row[0], row[1], row[2]) for row in await session.rows(_RANGES, f"tidings.{class_table(keep)}")]
+
+
+async def _is_there(session: HeldSession, table: str) -> bool:
+    return (await session.rows("SELECT to_regclass($1)", f"tidings.{table}"))[0][0] is not None
+
+
+async def _ensure_class(session: HeldSession, keep: str) -> None:
+    table = class_table(keep)
+    if await _is_there(session, table):
+        return
+    await session.script(
+        f"CREATE TABLE tidings.{table} (LIKE tidings.log INCLUDING DEFAULTS) PARTITION BY RANGE (position);"
+        f"CREATE TABLE tidings.{table}_rest PARTITION OF tidings.{table} DEFAULT;"
+    )
+    await session.run(_MOVE.format(table="log_other", which="keep = $1", to=table), keep)
+    await session.script(f"ALTER TABLE tidings.log ATTACH PARTITION tidings.{table} FOR VALUES IN ('{int(keep)}')")
+
+
+async def _ensure_range(session: HeldSession, keep: str, number: int) -> None:
+    parent, low, high = class_table(keep), number * RANGE, (number + 1) * RANGE
+    table = f"{parent}_{number}"
+    if await _is_there(session, table) or not await _is_there(session, parent):
+        return
+    await session.script(f"CREATE TABLE tidings.{table} (LIKE tidings.log INCLUDING DEFAULTS)")
+    which = f"position >= {low} AND position < {high}"
+    await session.run(_MOVE.format(table=f"{parent}_rest", which=which, to=table))
+    await session.script(
+        f"ALTER TABLE tidings.{parent} ATTACH PARTITION tidings.{table} FOR VALUES FROM ({low}) TO ({high})"
+    )
+
+
+async def _drop_range(session: HeldSession, keep: str, one: Range, older_than: int) -> int | None:
+    counting = f"SELECT count(*), count(*) FILTER (WHERE time >= $1) FROM tidings.{one.table}"
+    events, newer = (await session.rows(counting, older_than))[0]
+    if newer:
+        return None
+    await session.script(f"ALTER TABLE tidings.{class_table(keep)} DETACH PARTITION tidings.{one.table}")
+    kept = await session.run(
+        f"INSERT INTO tidings.{class_table(keep)}_rest SELECT l.* FROM tidings.{one.table} l WHERE EXISTS "
+        "(SELECT FROM tidings.held h WHERE h.position = l.position AND h.state <> $1)",
+        DISCARDED,
+    )
+    await session.run(
+        f"DELETE FROM tidings.held h USING tidings.{one.table} l WHERE l.position = h.position AND h.state = $1 AND "
+        f"NOT EXISTS (SELECT FROM tidings.{class_table(keep)}_rest r WHERE r.position = h.position)",
+        DISCARDED,
+    )
+    await session.script(f"DROP TABLE tidings.{one.table}")
+    return int(events) - kept
+
+
+async def _delete(session: HeldSession, table: str, keep: str, floor: int, older_than: int) -> int:
+    if not await _is_there(session, table):
+        return 0
+    return await session.run(_DELETE.format(table=table), keep, floor, older_than, DISCARDED, AT_ONCE)

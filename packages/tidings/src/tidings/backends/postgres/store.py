@@ -21,9 +21,10 @@ from tidings.backends.postgres.driver import (
     our_errors,
     transaction_on,
 )
-from tidings.backends.postgres.fence import HOLDER, Fence
+from tidings.backends.postgres.fence import Fence, holder
 from tidings.backends.postgres.grouping import Groups
 from tidings.backends.postgres.notices import Notices
+from tidings.backends.postgres.partitions import Partitions
 from tidings.backends.postgres.statements import PostgresStatements
 from tidings.backends.postgres.statements.log import APPEND_ONE
 from tidings.errors import StoreUnavailableError, TransactionError
@@ -50,6 +51,20 @@ CONNECTIONS = 10
 
 NET_SECONDS = 1.0
 """Without notices (behind a pooler) everything is looked at so often; with them, ten times more rarely."""
+
+PARTITION_SECONDS = 120.0
+"""So long one change of partitions may take. Most of it is counting, which nobody waits for."""
+
+_NOTE_HORIZON = """
+INSERT INTO tidings.meta (name, value) VALUES ($1, $2)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE meta.value <> excluded.value
+"""
+# A row, not an advisory lock: behind a pooler those belong to nobody. Of two that come at once the second waits, and
+# then finds that the turn is taken.
+_TAKE_TURN = """
+INSERT INTO tidings.meta (name, value) VALUES ('upkeep', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE meta.value::bigint <= excluded.value::bigint - $1
+"""
 
 _NOT_FOR_EVER = {
     "idle_in_transaction_session_timeout": "30s",
@@ -182,7 +197,15 @@ class PostgresStore:
 
     async def migrations(self) -> list[tuple[str, str, bool]]:
         """Return every migration: its name, its SQL, and whether it was applied."""
-        done = await migrations.applied(self._session)
+        if self._pool is not None:
+            done = await migrations.applied(self._session)
+        else:
+            async with connecting():
+                connection = await self._connect()
+            try:
+                done = await migrations.applied(HeldSession(connection))
+            finally:
+                await connection.close()
         return [(name, sql, name in done) for name, sql in migrations.known()]
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
@@ -289,37 +312,45 @@ class PostgresStore:
         """
         return worker.expires > 0 and (worker.host != self.host or pid_exists(worker.pid))
 
-    async def upkeep(self, keeps: Sequence[str], now: int) -> int:
-        """Make partitions ahead, and drop ranges that lie below every floor and are wholly past their retention."""
-        dropped = 0
-        classes = [keep for keep in keeps if keep != FOREVER]
-        async with self.transaction() as statements:
-            await statements.partitions.ensure(classes, await self._fence.look())
-        for keep in classes:
-            async with self.transaction() as statements:
-                floor = min([*(await statements.floors()).values(), await self._fence.look()])
-                dropped += await statements.partitions.drop(keep, floor, now - int(keep) * 1_000_000)
+    async def take_turn(self, service: str, horizon: int, now: int, every: int) -> bool:
+        """Note a service's horizon, and take the turn at upkeep if it is due, by the database's clock."""
+
+        async def unit(statements: Statements) -> bool:
+            await statements.execute(_NOTE_HORIZON, (f"horizon:{service}", str(horizon)))
+            return bool(await statements.execute(_TAKE_TURN, (every,)))
+
+        return await self.run(unit)
+
+    async def upkeep(self, keeps: Sequence[str], now: int, progress: Callable[[int], None]) -> dict[str, int]:
+        """Make partitions ahead, and let go of what lies below every floor and is past its retention."""
+        await self._fence.head()
+        floor = min([*(await self.reading.floors()).values(), self._fence.safe])
+        partitions, dropped = Partitions(self._changing), {}
+        for keep in sorted({*keeps, *await self.reading.keeps()} - {FOREVER}):
+            await partitions.ensure(keep, self._fence.safe)
+            dropped[keep] = await partitions.drop(keep, floor, now - int(keep) * 1_000_000, progress)
         return dropped
 
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[HeldSession]:
+        async with borrowed(self._open_pool) as connection, transaction_on(connection, PARTITION_SECONDS):
+            yield HeldSession(connection, PARTITION_SECONDS)
+
     async def status(self) -> Mapping[str, object]:
-        """Return facts about the database, and who holds the fence."""
+        """Return facts about the database, and who holds the fence: since when, and doing what."""
+        await self._fence.look()
         version = (await self._session.rows("SHOW server_version"))[0][0]
         size = (await self._session.rows("SELECT pg_database_size(current_database())"))[0][0]
-        holders = await self._session.rows(HOLDER)
-        held: dict[str, object] = {}
-        if holders and self._fence.waiting:
-            pid, transaction, application, state, seconds, query = holders[0]
-            held = {
-                "held by": f"process {pid} ({application or 'unnamed'}, {state})" if pid else f"prepared {transaction}",
-                "for seconds": round(seconds or 0.0, 1),
-                "its query": (query or "")[:200],
-            }
+        held_by, seconds, query = await holder(self._session) if self._fence.waiting else (None, None, None)
         return {
             "database": f"Postgres {version}",
             "bytes": size,
             "lanes": self.lanes,
             "pooler": self.pooled,
-            "fence": {"safe position": self._fence.safe, "waiting": self._fence.waiting, **held},
+            "safe position": self._fence.safe,
+            "fence held by": held_by,
+            "fence held seconds": seconds,
+            "fence held doing": query,
         }
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from tidings.backends.postgres.driver import HeldSession, Session
 from tidings.backends.postgres.fence import Fence
-from tidings.backends.postgres.partitions import Partitions
 from tidings.backends.postgres.statements.held import HeldStatements
 from tidings.backends.postgres.statements.log import LogStatements
 from tidings.backends.postgres.statements.progress import ProgressStatements
@@ -32,12 +31,6 @@ class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, Read
         self._unreleased = ""
         self._given_up = False
         self.touched: set[str] = set()
-
-    @property
-    def partitions(self) -> Partitions:
-        """The partitions of the log, seen from this transaction."""
-        assert isinstance(self._db, HeldSession)  # changes of tables need a transaction
-        return Partitions(self._db)
 
     @property
     def connection(self) -> Any:

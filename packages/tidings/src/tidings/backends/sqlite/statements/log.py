@@ -149,6 +149,11 @@ class LogStatements(Speaker):
             for old in ("time > 0 AND time < ?1", "time = 0 AND arrived < ?1")
         )
 
+    async def horizon(self) -> int:
+        """Return the longest horizon that a service has said (microseconds), 0 if none has."""
+        sql = "SELECT ifnull(max(CAST(value AS INTEGER)), 0) FROM tidings_meta WHERE name LIKE 'horizon:%'"
+        return int(self._db.rows(sql)[0][0])
+
 
 def types_of(values: Iterable[str]) -> tuple[str, ...]:
     """Return event types in a fixed order, so that the same statement is prepared once."""
