@@ -219,13 +219,14 @@ class Exporting:
             )
             row = await tx.fetch_one(
                 "UPDATE adexport_export SET state = 'pending', round = round + 1, failed = 0, finished_us = NULL,"
-                " failure = NULL, started_us = $2, deadline_us = $2 +"
-                " CASE WHEN deadline_us > started_us THEN deadline_us - started_us ELSE 0 END WHERE id = $1"
-                " RETURNING round, snapshot",
+                " failure = NULL, started_us = $2 - (finished_us - started_us) WHERE id = $1"
+                " RETURNING round, snapshot, estimate_seconds",
                 export_id,
                 microseconds(tx),
             )
             assert row is not None
+            ends = _stamp(deadline(tx.now(), row["estimate_seconds"]))
+            await tx.execute("UPDATE adexport_export SET deadline_us = $2 WHERE id = $1", export_id, ends)
             event = AdExportRequested(export_id=export_id, round=row["round"], snapshot=row["snapshot"], files=files)
             envelope = tx.publish(event)
             await note(tx, export_id, "retried", f"Asked again for {files_word(files)}", event_id=envelope.id)

@@ -24,6 +24,7 @@ _SUMMARY = """SELECT id, title, design, design_title, state, round, total, done,
  FROM adexport_export"""
 _CELL = """SELECT position, feed_row, row_label, width, height, format, network, placement, limit_bytes, name, state,
  verdict, bytes, sha256, quality, seconds, cause, reason FROM adexport_cell"""
+_OTHER_CAUSE = "coalesce(cause, '') NOT IN ('cannot_fit', 'cannot_draw')"
 _CELL_ORDER = {
     "size": "width * height DESC, width, feed_row, position",
     "row": "feed_row, width * height DESC, width, format, position",
@@ -42,7 +43,8 @@ class ExportSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     `state` is one of pending, running, done, dead, cancelled. `done` and `failed` count files, `total` all files asked
     for. `bytes` is the weight of the files that are ready. `version` grows with every visible change (the ETag).
-    `round` is 1, and one more for every retry of failed files.
+    `round` is 1, and one more for every retry of failed files. `started_at` is when it was asked for; a retry
+    moves it, so that the time between the end and the retry does not count as time it took.
     """
 
     id: str
@@ -75,7 +77,7 @@ class ExportSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def seconds_to_ready(self) -> float | None:
-        """Seconds from the request (or the last retry) to the end; None while it runs."""
+        """Seconds that it was awaited, from the request to the end; a retry adds its own. None while it runs."""
         return None if self.finished_at is None else (self.finished_at - self.started_at).total_seconds()
 
 
@@ -91,8 +93,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     `row` counts from 1. `state` is pending, done, dead or cancelled. `verdict` is "ok" when done and
     "cannot_fit" when no allowed quality reaches `limit_bytes` (then `bytes` is the best size reached).
-    `cause` is a short code for statistics (cannot_fit, render, crashed, timed_out, deadline, storage); `reason` is the
-    sentence for people.
+    `cause` is a short code for statistics (cannot_fit, cannot_draw, render, crashed, timed_out, deadline, storage);
+    `reason` is the sentence for people.
     """
 
     index: int
@@ -289,9 +291,12 @@ class Queries:
         return [_cell(row) for row in rows]
 
     async def may_differ(self, export_id: str) -> bool:
-        """True when a retry of the failed files may end differently: not all of them are too heavy for their limit."""
-        other = "SELECT 1 FROM adexport_cell WHERE export_id = $1 AND state = 'dead' AND coalesce(cause, '') <> $2"
-        return await self._service.fetch_one(f"{other} LIMIT 1", export_id, "cannot_fit") is not None
+        """True when a retry of the failed files may end differently: not all of them are what they are by their order.
+
+        Such are files too heavy for their limit, and those whose design does not suit their row.
+        """
+        sql = f"SELECT 1 FROM adexport_cell WHERE export_id = $1 AND state = 'dead' AND {_OTHER_CAUSE} LIMIT 1"
+        return await self._service.fetch_one(sql, export_id) is not None
 
     async def all_cells(self, export_id: str) -> list[Cell]:
         """Every file of an export, at most 20,000, for the archive and the manifest."""

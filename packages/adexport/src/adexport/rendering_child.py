@@ -43,7 +43,7 @@ def make(job: RenderJob, clock: Callable[[], float]) -> Iterator[Rendered]:
         except MemoryError:
             raise  # nothing is sure after it: end, and let the next process try
         except Exception as error:
-            yield from (_failed(cell, "render", _reason(error), clock() - began) for cell in group)
+            yield from (_failed(cell, _cause(error), _reason(error), clock() - began) for cell in group)
             continue
         drawn = (clock() - began) / len(group)
         for cell in group:
@@ -69,6 +69,11 @@ def _encode(raster: Raster, cell: CellOrder, drawn: float, clock: Callable[[], f
     return Rendered(
         index=cell.index, seconds=seconds, data=fitted.data, verdict=fitted.verdict, quality=quality or "lossless"
     )
+
+
+def _cause(error: Exception) -> str:
+    """What is known to be wrong with the design or the row stays wrong however often it is tried."""
+    return "cannot_draw" if isinstance(error, AdExportError) and not error.retryable else "render"
 
 
 def _reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ import hashlib
 from datetime import timedelta
 from io import BytesIO
 
+import msgspec
 import pytest
 from PIL import Image
 
@@ -94,7 +95,7 @@ async def test_an_export_without_any_file_is_dead(open_driver):
 
 @SQLITE_ONLY
 async def test_a_cell_that_crashes_its_process_is_found_and_the_others_are_made(open_driver):
-    async with open_driver(render_memory_mb=420) as driver:
+    async with open_driver(render_memory_mb=200) as driver:
         export_id = await driver.start(sizes=["300x250", BIG, "728x90"], formats=["png"], rows=[{"headline": "x"}])
         export = await driver.over(export_id, seconds=60)
         cells = {f"{cell.width}x{cell.height}": cell for cell in await driver.queries.all_cells(export_id)}
@@ -161,6 +162,40 @@ async def test_retry_makes_only_what_is_not_done(open_driver):
         assert {index: after[index] for index in before} == before
         with pytest.raises(NotNowError):
             await driver.exporting.retry(export_id)
+
+
+async def test_what_cannot_be_drawn_is_not_worth_a_retry(open_driver, plain_design):
+    layer = {**plain_design["layers"][0], "text": "{{ headline | percent }}"}
+    async with open_driver() as driver:
+        prepared = await driver.prepare(design=plain_design | {"layers": [layer]}, rows=[{"headline": "7"}])
+        rows = ({"headline": "soon"},)  # preflight would have refused it
+        snapshot = msgspec.structs.replace(prepared.snapshot, rows=rows)
+        export_id = driver.application.new_id()
+        await driver.exporting.start(msgspec.structs.replace(prepared, snapshot=snapshot), export_id)
+        export = await driver.over(export_id)
+        causes = {cell.cause for cell in await driver.queries.all_cells(export_id)}
+        assert (export.state, export.failed, causes) == ("dead", 2, {"cannot_draw"})
+        assert not await driver.queries.may_differ(export_id)
+
+
+async def test_a_retry_adds_its_own_time_to_that_before(open_driver):
+    async with open_driver(consumers=False) as driver:
+        export_id = await driver.start()
+        async with driver.service.transaction() as tx:  # asked for an hour ago, and cancelled after 100 seconds
+            asked = _us(tx.now() - timedelta(hours=1))
+            sql = "UPDATE adexport_export SET started_us = $2, deadline_us = $2 WHERE id = $1"
+            await tx.execute(sql, export_id, asked)
+        await driver.exporting.cancel(export_id)
+        async with driver.service.transaction() as tx:
+            sql = "UPDATE adexport_export SET finished_us = $2 WHERE id = $1"
+            await tx.execute(sql, export_id, asked + 100_000_000)
+        assert (await driver.queries.get_export(export_id)).seconds_to_ready == 100
+        await driver.exporting.retry(export_id)
+        retried = await driver.queries.get_export(export_id)
+        assert retried.seconds_to_ready is None
+        assert timedelta(minutes=9) < retried.deadline - driver.application.now() <= timedelta(minutes=10)
+        await driver.exporting.cancel(export_id)
+        assert 100 < (await driver.queries.get_export(export_id)).seconds_to_ready < 110
 
 
 async def test_preflight_errors_refuse_and_record_nothing(open_driver):

@@ -65,7 +65,7 @@ async def test_results_come_in_order_and_the_same_bytes_from_every_process():
 async def test_one_bad_cell_does_not_stop_the_others():
     async with pool() as opened:
         results = await opened.render(job(rows={0: {"headline": "Hello"}, 1: {}, 2: {"headline": "Again"}}))
-    assert [each.cause for each in results] == ["", "render", ""]
+    assert [each.cause for each in results] == ["", "cannot_draw", ""]
     assert "headline" in results[1].reason
 
 

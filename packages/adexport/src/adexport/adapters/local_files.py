@@ -63,7 +63,7 @@ class LocalFiles:
 
     async def present(self, digests: Sequence[str]) -> set[str]:
         """Those of `digests` that are stored here. Each counts as used now. Raises StorageError."""
-        return await asyncio.to_thread(lambda: {digest for digest in digests if _use(self._path(digest))})
+        return await asyncio.to_thread(self._used, digests)
 
     async def forget(self, before: datetime, keep: Collection[str]) -> int:
         """Remove files last used before then, but those of `keep`; return how many. Raises StorageError.
@@ -84,6 +84,12 @@ class LocalFiles:
         if not _DIGEST.fullmatch(digest):
             raise FileMissingError("A digest is 64 hexadecimal digits in lower case.")
         return self._root / digest[:2] / digest
+
+    def _used(self, digests: Sequence[str]) -> set[str]:
+        try:
+            return {digest for digest in digests if _use(self._path(digest))}
+        except OSError as error:
+            raise StorageError(f"Files cannot be used in {self._root}: {error.strerror}. Mend the folder.") from error
 
     def _put_all(self, contents: Sequence[bytes]) -> list[str]:
         digests = [hashlib.sha256(content).hexdigest() for content in contents]
@@ -107,13 +113,11 @@ def _missing(digest: str) -> FileMissingError:
 
 
 def _use(path: Path) -> bool:
-    """Note that a file is used now, by its time of change; False when it is not there. Raises StorageError."""
+    """Note that a file is used now, by its time of change; False when it is not there."""
     try:
         os.utime(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError as error:
-        raise StorageError(f"{path} cannot be touched: {error.strerror}. Mend the folder.") from error
     return True
 
 

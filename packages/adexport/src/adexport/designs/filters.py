@@ -48,10 +48,18 @@ def _plain(char: str) -> str:
 
 
 def _number(text: str, places: str | None = None) -> str:
+    """The number with its thousands grouped; a currency sign stays where it is."""
     number = parse_number(text)
-    if places is not None:
-        return f"{number:,.{int(places)}f}"
-    return f"{number:,f}"
+    shown = f"{abs(number):,f}" if places is None else f"{abs(number):,.{int(places)}f}"
+    match = _PRICE.fullmatch(text.strip())
+    before, after = (_sign(match[1]), _sign(match[3])) if match else ("", "")
+    return f"{'-' if number < 0 else ''}{before.lstrip()}{shown}{after.rstrip()}"
+
+
+def _sign(text: str) -> str:
+    """The currency sign beside a number, with the space between them; nothing where there is none."""
+    signed = any(unicodedata.category(char) == "Sc" for char in text)
+    return "".join(char for char in text if char.isspace() or unicodedata.category(char) == "Sc") if signed else ""
 
 
 def _currency(text: str, code: str) -> str:

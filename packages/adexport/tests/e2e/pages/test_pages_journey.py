@@ -6,7 +6,9 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +16,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 Ask = Callable[..., str]
+Body = Callable[..., dict[str, Any]]
+Run = Callable[..., AbstractContextManager[Any]]
 Rows = list[dict[str, str]]
 pytestmark = pytest.mark.browser
 READY = 30_000
@@ -103,6 +107,26 @@ def test_failed_files_come_first_with_their_reason_and_no_vain_retry(page: Page,
     assert ready.evaluate("bar => bar.value") < finished.evaluate("bar => bar.value")
     expect(page.locator("#failures")).to_contain_text("A retry would give the same")
     expect(page.get_by_role("button", name=re.compile("^Retry th"))).to_have_count(0)
+
+
+def test_failed_files_can_be_asked_for_again(page: Page, run_adexport: Run, make_order: Body, tmp_path: Path) -> None:
+    """The folders of the files cannot be written, the reason is shown; once they can, a click makes the files."""
+    data = tmp_path / "data"
+    with run_adexport(data, "serve", "--port", "8941", "--no-worker") as server:
+        home = httpx.post(f"{server.url}/v1/exports", json=make_order()).headers["location"]
+        taken = [data / "files" / f"{number:02x}" for number in range(256)]
+        for place in (blocked := [place for place in taken if not place.exists()]):
+            place.write_text("no folder")
+        with run_adexport(data, "worker", wait=False):
+            page.goto(f"{server.url}{home.removeprefix('/v1')}")
+            expect(page.locator("#failures")).to_contain_text("Files cannot be written", timeout=READY)
+            expect(page.locator("#head .chip")).to_have_text("dead", timeout=READY)
+            for place in blocked:
+                place.unlink()
+            page.get_by_role("button", name="Retry these 4").click()
+            expect(page.locator("#head .chip")).to_have_text("done", timeout=READY)
+            expect(page.locator("#progress")).to_contain_text("4 of 4 files ready")
+            expect(page.locator("#failures")).to_be_hidden()
 
 
 def test_a_running_export_can_be_cancelled_and_taken_up_again(page: Page, site: str, ask: Ask, many_rows: Rows) -> None:
