@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request
-from starlette.responses import Response
+from fastapi import FastAPI
+from starlette.routing import Route
 
 from adexport.bootstrap import Application
 from adexport.entrypoints import catalogue_api, exports_api, files_api, openapi, problems
-from adexport.entrypoints.bodies import answer
 from adexport.entrypoints.doorway import Doorway
 from adexport.entrypoints.hosts import HostCheck, allowed_hosts
 from adexport.entrypoints.idempotency import IdempotencyKeys
 from adexport.exporting import Prepared
 from adexport.web.install import install_pages
+from tidings.integrations.asgi import health_app
 
 
 def create_app(application: Application) -> FastAPI:
@@ -44,7 +44,7 @@ def create_app(application: Application) -> FastAPI:
         now=application.now,
     )
     app.add_middleware(HostCheck, allowed=allowed_hosts(application.settings.host, application.settings.hosts))
-    app.add_api_route("/healthz", healthz, methods=["GET"], tags=["health"], response_class=Response)
+    app.router.routes.append(Route("/healthz", health_app(application.service)))
     return app
 
 
@@ -57,10 +57,3 @@ def starter(application: Application) -> Callable[[Prepared], Awaitable[str]]:
         return export_id
 
     return start
-
-
-async def healthz(request: Request) -> Response:
-    """How the service is: 200 when ok or degraded, 503 while it stops."""
-    application: Application = request.app.state.application
-    health = application.service.health()
-    return answer(health, 503 if health.get("status") == "stopping" else 200, {"Cache-Control": "no-store"})
