@@ -8,6 +8,7 @@ STORES = {
 """URL scheme -> module with `open_store(url, world)`."""
 
 TRANSPORTS = {
+    "bullmq": "tidings.backends.bullmq",
     "memory": "tidings.backends.memory",
 }
 """URL scheme -> module with `open_transport(url)`."""
