@@ -142,8 +142,8 @@ def png_bytes(image: Image.Image) -> bytes:
 def jpeg_bytes(image: Image.Image, quality: int, *, tight: bool = False) -> bytes:
     """Baseline JPEG bytes of an RGB or RGBX image: full chroma from quality 75, half of it (4:2:0) below.
 
-    `tight` makes the code tables for this very picture. Measured on the sample designs: the same pixels in 4 to 10 %
-    fewer bytes for twice the time, so it is for where bytes are short.
+    `tight` makes the code tables for this very picture. Measured on the sample designs: the same pixels in 2 to 17 %
+    fewer bytes (most on large, calm ones) for twice the time, so it is for where bytes are short.
     """
     out = BytesIO()
     subsampling = 0 if quality >= FULL_CHROMA_FROM else 2
