@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[4]
 SAID = "charged 3 orders, 600 cents; events: order-1, order-2, order-3"
-PAGES = ("sqlalchemy", "django", "psycopg", "asyncpg")
+PAGES = ("postgres", "sqlalchemy", "django", "psycopg", "asyncpg")
 
 
 async def run(*command: str, folder: Path) -> str:
