@@ -17,8 +17,9 @@ from tidings.consuming.relaying import Relaying
 from tidings.consuming.runner import LaneRunner, Use
 from tidings.consuming.scheduled import Timers
 from tidings.consuming.subscription import RELAY, WORK, Subscription
+from tidings.consuming.upkeep import maintain
 from tidings.errors import StoreError, TidingsError
-from tidings.events import Registry
+from tidings.events import Registry, event_type
 from tidings.publishing.producer import Producer
 from tidings.publishing.relay import Relay
 from tidings.store import SUBSCRIPTION_CHANGED, Statements, Store, SubscriptionRow, WorkerRow
@@ -29,6 +30,9 @@ log = logging.getLogger("tidings")
 
 SWEEP_SECONDS = 60.0
 """Seconds between sweeps of what is parked."""
+
+UPKEEP_SECONDS = 300.0
+"""Seconds from one upkeep of a log to the next, by whichever worker sweeps first."""
 
 FIRST_LOOK, LONGEST_LOOK = 0.005, 0.1
 """Seconds between looks for other processes' commits: short after one was seen, doubled while nothing comes."""
@@ -212,6 +216,19 @@ class Worker:
                 await self._store.run(self._unpark_all)
             except Exception as error:
                 log.warning("The sweep of parked events failed and is tried again: %s", error)
+            try:
+                await self._keep_up()
+            except Exception as error:
+                log.warning("The upkeep of the log failed and is tried again: %s", error)
+
+    async def _keep_up(self) -> None:
+        horizon, now = int(self._horizon * 1e6), self._world.now()
+        if not await self._store.take_turn(self._row.service, horizon, now, int(UPKEEP_SECONDS * 1e6)):
+            return
+        keeps = sorted({event_type(cls).keep for cls in self._registry.classes()})
+        done = await maintain(self._store, now=now, horizon=horizon, keeps=keeps)
+        if done.admitted or any(done.dropped.values()):
+            log.info("Upkeep let go of %s events and %d admissions.", sum(done.dropped.values()), done.admitted)
 
     async def _unpark_all(self, statements: Statements) -> None:
         await unpark(statements, self._subscriptions, self._pipelines, self._world)

@@ -90,14 +90,16 @@ class Partitions:
         for number in range(first, first + AHEAD + 1):
             await self._step(_ensure_range, keep, number)
 
-    async def drop(self, keep: str, floor: int, older_than: int, progress: Callable[[int], None]) -> int:
+    async def drop(self, keep: str, floor: int, head: int, older_than: int, progress: Callable[[int], None]) -> int:
         """Let go of a class's events up to a floor that are older than a time; return how many.
 
-        Ranges that lie below the floor and hold nothing newer are dropped whole. What a dead letter or a parked event
-        needs moves to the rest of its class first, at its own position. The rest is deleted.
+        Ranges that are full, lie below the floor and hold nothing newer are dropped whole. What a dead letter or a
+        parked event needs moves to the rest of its class first, at its own position. What is past while its range
+        still fills is deleted: so little comes that no range would ever be full in time.
         """
         dropped = 0
-        for one in await self._step(ranges, keep) or []:
+        every = await self._step(ranges, keep) or []
+        for one in every:
             if one.high - 1 > floor:
                 break
             events = await self._step(_drop_range, keep, one, older_than)
@@ -105,7 +107,8 @@ class Partitions:
                 break
             dropped += events
             progress(events)
-        for table in (f"{class_table(keep)}_rest", "log_other"):
+        filling = [one.table for one in every if one.low <= head < one.high]
+        for table in (*filling, f"{class_table(keep)}_rest", "log_other"):
             while events := await self._step(_delete, table, keep, floor, older_than):
                 dropped += events
                 progress(events)

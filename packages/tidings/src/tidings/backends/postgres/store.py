@@ -325,10 +325,10 @@ class PostgresStore:
         """Make partitions ahead, and let go of what lies below every floor and is past its retention."""
         await self._fence.head()
         floor = min([*(await self.reading.floors()).values(), self._fence.safe])
-        partitions, dropped = Partitions(self._changing), {}
+        partitions, head, dropped = Partitions(self._changing), self._fence.safe, {}
         for keep in sorted({*keeps, *await self.reading.keeps()} - {FOREVER}):
-            await partitions.ensure(keep, self._fence.safe)
-            dropped[keep] = await partitions.drop(keep, floor, now - int(keep) * 1_000_000, progress)
+            await partitions.ensure(keep, head)
+            dropped[keep] = await partitions.drop(keep, floor, head, now - int(keep) * 1_000_000, progress)
         return dropped
 
     @asynccontextmanager

@@ -34,6 +34,27 @@ SELECT $1, lane, step + 1, position, owner FROM (
 ON CONFLICT DO NOTHING RETURNING lane
 """
 
+# What is written of a lane without matching events may lag, for ever if no worker runs: the first event that is pending
+# counts, as far as it is looked for.
+_FLOORS = """
+SELECT s.name, least(
+    coalesce(
+      (SELECT l.position - 1 FROM tidings.log l JOIN tidings.progress n ON n.lane = l.lane
+        WHERE n.subscription = s.name
+          AND n.step = (SELECT max(step) FROM tidings.progress p WHERE p.subscription = s.name AND p.lane = n.lane)
+          AND l.position > n.position AND l.position > written.lowest AND l.position <= looked_at.last
+          AND (s.kind = 'relay' OR l.type = ANY (s.types)) ORDER BY l.position LIMIT 1), looked_at.last),
+    (SELECT min(position) - 1 FROM tidings.ready r WHERE r.subscription = s.name),
+    (SELECT min(position) - 1 FROM tidings.held h WHERE h.subscription = s.name AND h.state IN ('retry', 'behind')))
+  FROM tidings.subscription s
+ CROSS JOIN LATERAL (SELECT min(newest) AS lowest FROM (
+   SELECT max(position) AS newest FROM tidings.progress p WHERE p.subscription = s.name GROUP BY p.lane) lanes) written
+ CROSS JOIN LATERAL (SELECT least($1, written.lowest + $2) AS last) looked_at
+"""
+
+LOOKED_AT = 1_000_000
+"""Positions beyond its progress among which a pending event of a subscription is looked for: a second or two."""
+
 STEPS_KEPT = 64
 """Old steps of a lane are deleted in chunks of this size."""
 
@@ -175,16 +196,8 @@ class ProgressStatements(Speaker):
 
     async def floors(self) -> dict[str, int]:
         """Return for each subscription the position up to which it needs no event but those of its dead letters."""
-        rows = await self._db.rows(
-            "SELECT s.name, least("
-            "(SELECT min(newest) FROM (SELECT max(position) AS newest FROM tidings.progress p "
-            "  WHERE p.subscription = s.name GROUP BY p.lane) lanes),"
-            "(SELECT min(position) - 1 FROM tidings.ready r WHERE r.subscription = s.name),"
-            "(SELECT min(position) - 1 FROM tidings.held h WHERE h.subscription = s.name "
-            "  AND h.state IN ('retry', 'behind'))"
-            ") FROM tidings.subscription s"
-        )
-        return {row[0]: row[1] for row in rows}
+        safe = await self._fence.look()  # first: what is decided by then, the statement sees
+        return {row[0]: row[1] for row in await self._db.rows(_FLOORS, safe, LOOKED_AT)}
 
     async def pending(self, subscription: str, types: Sequence[str] | None) -> tuple[int, int | None]:
         """Return how many events a subscription has not reached yet, and the time of the oldest (microseconds)."""
