@@ -52,7 +52,7 @@ class Flat(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class Shaped(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A shaped paragraph. `ascent` and `descent` in em hold all its ink; `base` is 1 for right to left.
+    """A shaped paragraph. `ascent` and `descent` in em hold all its ink.
 
     `pens` says where each cluster begins on an endless line, and where the last one ends, in em; `straight` is how wide
     a line is that holds all of it, endless where it has a newline. `flat` is there for one face from left to right.
@@ -65,7 +65,6 @@ class Shaped(msgspec.Struct, frozen=True, eq=False, gc=False):
     flat: Flat | None
     ellipsis: Cluster
     hyphen: Cluster
-    base: int
     ascent: float
     descent: float
     cap_height: float
@@ -96,7 +95,6 @@ def shape(text: str, family: str, weight: int, italic: bool = False, tracking: f
         flat=_flat(clusters, pens) if len(runs) == 1 and not runs[0][2] else None,
         ellipsis=_mark(ELLIPSIS, chain[0], base),
         hyphen=hyphen,
-        base=base,
         ascent=max(cap_height, ascent),
         descent=max(_DESCENT, descent),
         cap_height=cap_height,
