@@ -332,6 +332,9 @@ class Store(Protocol):
     batch: int
     """Events that one settling transaction takes at most."""
 
+    cheap_savepoints: bool
+    """If every handler shall have one; else a batch has none, and is run again with them where a handler fails."""
+
     several_processes: bool
     """True if several processes may write."""
 

@@ -1,4 +1,4 @@
-"""A statement that failed, and code that goes on as if nothing was: Postgres has given the whole transaction up."""
+"""Handlers that fail among others, and failed statements whose errors are swallowed: Postgres gives all of them up."""
 
 import asyncio
 from contextlib import suppress
@@ -64,3 +64,26 @@ async def test_a_block_that_swallows_it_says_that_nothing_was_committed(postgres
         async with service.transaction() as tx:
             await tx.execute(INSERT, 2)
         assert await service.fetch_value("SELECT number FROM done") == 2
+
+
+async def test_a_batch_without_savepoints_keeps_nothing_of_a_handler_that_failed(postgres_url: str) -> None:
+    """It is run again with them: its neighbours write once, and what it wrote before it failed is gone."""
+    async with service_on(postgres_url) as service, service.transaction() as tx:
+        for number in range(10):
+            tx.publish(Numbered(number=number))
+    service, calls = service_on(postgres_url), list[tuple[int, int]]()
+
+    @service.subscribe(Numbered, start="beginning", retry=RetryPolicy(attempts=2, backoff=timedelta(0)))
+    async def handle(event: Numbered, tx: Transaction) -> None:
+        calls.append((event.number, tx.attempt))
+        await tx.execute(INSERT, event.number + (100 if event.number == 4 and tx.attempt == 1 else 0))
+        if event.number == 4 and tx.attempt == 1:
+            raise LookupError("the first attempt")
+
+    async with service, asyncio.timeout(20):
+        while await service.fetch_value("SELECT count(*) FROM done") < 10:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        rows = await service.fetch_all("SELECT number FROM done ORDER BY number")
+    assert [row[0] for row in rows] == list(range(10))
+    assert calls.count((4, 1)) == 2, "the batch was run again"
+    assert calls.count((4, 2)) == 1

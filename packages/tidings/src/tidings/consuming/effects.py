@@ -27,8 +27,16 @@ BATCH_SECONDS = 0.02
 """After so long a batch is closed, that others may have their turn."""
 
 
+GUARDED_BATCHES = 20
+"""So many batches after one in which a handler failed have savepoints, where a store is spared them: failures come in
+swarms, and each would have a batch run twice."""
+
 _OF_THE_BATCH = (TransactionHeldTooLongError, ConstraintError, StatementError, UnicodeError, OverflowError)
 """What a transaction as a whole may fail with through the fault of one of its events."""
+
+
+class _UnguardedError(Exception):
+    """A handler failed that had written without a savepoint: the batch is undone, and run again with savepoints."""
 
 
 class _UndoneError(Exception):
@@ -41,9 +49,12 @@ class _UndoneError(Exception):
 class _Batch:
     """One settling transaction: what its events left behind so far."""
 
-    def __init__(self, statements: Statements, opened: Opened | None, closed: set[str], uncounted: int) -> None:
+    def __init__(
+        self, statements: Statements, opened: Opened | None, closed: set[str], uncounted: int, *, guarded: bool = True
+    ) -> None:
         self.statements = statements
         self.opened = opened
+        self.guarded = guarded and opened is None
         self.uncounted = uncounted
         self.closed = closed
         self.outbox = Outbox()
@@ -79,6 +90,7 @@ class Effects:
         self._cut_off: set[tuple[int, int]] = set()
         # In an executor's transaction there is one event: what a handler did there can only be undone as a whole.
         self._one_by_one: float = 0 if subscription.executor is None else math.inf
+        self._guarded: float = math.inf if store.cheap_savepoints else 0  # so many batches more have savepoints
 
     async def take(
         self, records: Sequence[Record], lanes: Lanes, *, holding: Callable[[], bool], outage: Outage
@@ -89,12 +101,16 @@ class Effects:
         reach("lane.before_handlers")
         try:
             taken = await self._settle(records, lanes, holding, outage)
+        except _UnguardedError:
+            self._guarded = GUARDED_BATCHES
+            return Taken(0, [], False)
         except _UndoneError as undone:
             steps = lanes.moves({undone.row.lane}, undone.row.position)
             return await self._hold_alone(undone.row, lanes, steps, undone.row.position)
         except _OF_THE_BATCH as error:
             return await self._blame(records, lanes, error)
         self._one_by_one = max(0, self._one_by_one - 1)
+        self._guarded = max(0, self._guarded - 1)
         return taken
 
     async def _settle(
@@ -103,7 +119,7 @@ class Effects:
         loop = asyncio.get_running_loop()
         async with opened(self._store, self._subscription.executor) as (statements, joined):
             closed = await self._closed(statements, records) if holding() else set()
-            batch = _Batch(statements, joined, closed, 0 if outage.counts else 1)
+            batch = _Batch(statements, joined, closed, 0 if outage.counts else 1, guarded=self._guarded > 0)
             seen, until = 0, loop.time() + BATCH_SECONDS
             for record in records:
                 if record.envelope.key in batch.closed:
@@ -147,7 +163,7 @@ class Effects:
             envelope=envelope,
             ids=StableIds(envelope, self._subscription.name),
             attempt=attempt,
-            guarded=batch.opened is None,
+            guarded=batch.guarded,
             opened=batch.opened,
             store=self._store,
         )
@@ -164,7 +180,7 @@ class Effects:
             row = self._exceptions.failed(record, attempt - batch.uncounted, error, failures)
             if batch.opened is not None:
                 raise _UndoneError(row) from error
-            await transaction.undo()
+            await self._undo(batch, transaction)
             batch.outbox.cut(mark)
             batch.held.append(row)
             if row.state != PARKED:
@@ -174,6 +190,11 @@ class Effects:
             return False
         batch.succeeded = True
         return True
+
+    async def _undo(self, batch: _Batch, transaction: Transaction) -> None:
+        if transaction.spoken and not batch.guarded:
+            raise _UnguardedError
+        await transaction.undo()
 
     async def _blame(self, records: Sequence[Record], lanes: Lanes, error: Exception) -> Taken:
         """A transaction as a whole failed: find out which event's fault it was by running them one by one."""

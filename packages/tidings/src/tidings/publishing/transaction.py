@@ -112,8 +112,8 @@ class Transaction(Queries):
     In a handler, `envelope` is what is being handled and `attempt` counts from 1; outside, None and 0.
     """
 
-    __slots__ = ("_cause", "_guarded", "_ids", "_marked", "_open", "_outbox", "_producer", "_statements", "_store",
-                 "_world", "attempt", "envelope", "failure", "opened")  # fmt: skip
+    __slots__ = ("_cause", "_guarded", "_ids", "_open", "_outbox", "_producer", "_statements", "_store",
+                 "_world", "attempt", "envelope", "failure", "opened", "spoken")  # fmt: skip
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Transaction(Queries):
         self._cause = cause
         self._ids = ids
         self._guarded = guarded
-        self._marked = False
+        self.spoken = False
         self._open = True
         self._store = store
         self.failure: StoreError | None = None
@@ -214,9 +214,10 @@ class Transaction(Queries):
 
     async def _ready(self) -> None:
         self._check_open()
-        if self._guarded and not self._marked:
-            self._marked = True
-            await self._statements.savepoint()
+        if not self.spoken:
+            self.spoken = True
+            if self._guarded:
+                await self._statements.savepoint()
 
     def _check_open(self) -> None:
         if not self._open:
@@ -235,13 +236,13 @@ class Transaction(Queries):
         self._open = False
         if self.failure is not None:
             raise self.failure
-        if self._marked:
+        if self.spoken and self._guarded:
             await self._statements.release()
 
     async def undo(self) -> None:
         """End this part of a shared transaction and undo it. For the library's own use."""
         self._open = False
-        if self._marked:
+        if self.spoken and self._guarded:
             await self._statements.roll_back_to_savepoint()
 
 

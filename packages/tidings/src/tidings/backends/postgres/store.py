@@ -86,6 +86,7 @@ class PostgresStore:
     def __init__(self, url: str, world: World) -> None:
         self.lanes = LANES
         self.batch = BATCH
+        self.cheap_savepoints = False
         self.several_processes = True
         self.append_sql = APPEND_ONE
         self.host = this_host()

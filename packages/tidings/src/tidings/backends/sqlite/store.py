@@ -77,6 +77,7 @@ class SqliteStore:
         self.library = library
         self.version = version
         self.append_sql = APPEND_ONE
+        self.cheap_savepoints = True
         self.several_processes = path != ":memory:" and shareable(version)
         self.synchronous = "FULL"
         self.inline_commits = path == ":memory:"

@@ -135,6 +135,16 @@ def _settle_without_the_attempt() -> list[Patch]:
 
 
 @_mutant
+def _failures_without_a_savepoint() -> list[Patch]:
+    """A handler that fails without a savepoint is held like any other: what it had written stays."""
+
+    async def undo(self: Effects, batch: Any, transaction: Transaction) -> None:
+        await transaction.undo()
+
+    return [(Effects, "_undo", undo)]
+
+
+@_mutant
 def _follower_overtakes() -> list[Patch]:
     """A new event is handled though an earlier one of its key is held."""
 

@@ -198,6 +198,7 @@ class Simulation:
         )
         process.release = release
         process.prepare(service, self._is_alive)
+        service.store.cheap_savepoints = self.report.seed % 3 > 0
         declare(service, self.witness, self._options, release)
         service.transport = SimulatedTransport(self.network)
         try:
