@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from adexport.entrypoints.http_api import create_app
+from adexport.entrypoints.streams import progress_stream
 
 
 @pytest.fixture
@@ -26,3 +27,17 @@ async def test_a_failure_is_a_page_for_people_and_a_problem_for_programs(broken,
     assert (problem.status_code, problem.headers["content-type"]) == (500, "application/problem+json")
     assert "adexport_export" not in page.text + problem.text
     assert "adexport_export" in caplog.text
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)  # a file is not away for a while
+async def test_a_stream_ends_when_the_store_is_away(open_driver):
+    async with open_driver(consumers=False) as driver:
+        export_id = await driver.start()
+        pieces = progress_stream(driver.application, export_id, 0).body_iterator
+        assert (await anext(pieces)).startswith(b"retry:")
+        assert b'"accepted"' in await anext(pieces)
+        await driver.exporting.cancel(export_id)
+        await driver.service.store.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(pieces)
+        await driver.service.store.open(migrate=False)

@@ -14,6 +14,7 @@ from adexport.bootstrap import Application
 from adexport.entrypoints.problems import ProblemError
 from adexport.events import ExportProgressed
 from adexport.queries import TimelineEntry
+from tidings import StoreBusyError, StoreUnavailableError
 
 # A stream ends by itself, so that a server can stop and a dead connection is noticed; the browser comes back.
 STREAM_SECONDS = 20.0
@@ -49,7 +50,8 @@ async def _messages(application: Application, export_id: str, after: int) -> Asy
     loop = asyncio.get_running_loop()
     ends = loop.time() + application.stream_seconds
     changes = application.service.changes(ExportProgressed)
-    with contextlib.suppress(TimeoutError, StopAsyncIteration):
+    # When the store is away the stream ends as well: the client comes back and says what it saw last.
+    with contextlib.suppress(TimeoutError, StopAsyncIteration, StoreUnavailableError, StoreBusyError):
         while True:
             # The limit is on the wait alone: a time-out that fires between two yields would hit the server instead.
             await asyncio.wait_for(anext(changes), max(0.0, ends - loop.time()))
