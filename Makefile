@@ -32,6 +32,7 @@ run: setup
 
 test: .venv/.installed-test
 	@sh tools/browser.sh
+	@sh tools/pgbouncer.sh
 	$(PYTHON) -m pytest
 
 check: .venv/.installed-check
