@@ -7,7 +7,8 @@ from typing import Any
 
 import hiredis
 from redis.asyncio import Connection, SSLConnection
-from redis.exceptions import MovedError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MovedError, OutOfMemoryError, RedisError, ResponseError
 
 from tidings.backends.bullmq.address import Address
 from tidings.backends.bullmq.scripts import Script
@@ -63,7 +64,16 @@ class Link:
         await self._drop()
 
     async def _run(self, commands: Sequence[bytes]) -> list[Any]:
+        reused = self._connection is not None
         try:
+            return await self._replies(commands)
+        except RedisConnectionError:
+            if not reused:
+                raise
+            # It broke while nobody looked: Redis was started again, or closes idle connections. Commands that were
+            # carried out after all may come twice: a job is added, completed and given back once all the same, and
+            # one that was taken stalls and comes again.
+            await self._drop()
             return await self._replies(commands)
         except MovedError as moved:
             # All keys of a transport are in one slot, so nothing was done here, and everything can be done there.
@@ -106,12 +116,12 @@ class Link:
 
     def _explained(self, error: BaseException) -> str:
         host, port = self._place
-        text = str(error) or "it did not answer in time"
-        if text.startswith("CROSSSLOT") or "same slot" in text:
+        text = str(error).rstrip(".") or "it did not answer in time"
+        if "same slot" in text:
             return (
                 f"Redis at {host}:{port} is a cluster, where the keys of a queue must lie in one slot: write the "
                 "prefix in braces, as in prefix={bull}, in every program that uses the queue."
             )
-        if text.startswith("OOM"):
+        if isinstance(error, OutOfMemoryError):
             return f"Redis at {host}:{port} is out of memory ({text}): raise maxmemory, or remove finished jobs."
         return f"Redis at {host}:{port} failed: {text}. It is tried again; check that it runs, and the transport's URL."
