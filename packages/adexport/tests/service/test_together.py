@@ -4,9 +4,11 @@ import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
 
+import httpx
 import pytest
 
 from adexport.bootstrap import build
+from adexport.entrypoints.http_api import create_app
 from adexport.events import AdGenerated, AdGenerationFailed, FailedCell, GeneratedFile
 from adexport.export import NotNowError
 from adexport.projections import update_read_model
@@ -86,6 +88,22 @@ async def test_a_cancel_among_results_leaves_every_file_in_one_state(open_driver
         kinds = Counter(await driver.kinds(export_id))
         assert kinds["completed"] + kinds["cancelled"] == 1
         assert kinds["files"] == export.done
+
+
+async def test_servers_that_get_the_same_key_at_once_start_one_export(open_driver, plain_design):
+    body = {"design": plain_design, "rows": [{"headline": "Hello"}]}
+    async with open_driver(consumers=False) as one, open_driver(consumers=False) as two, AsyncExitStack() as stack:
+        transports = [httpx.ASGITransport(create_app(driver.application)) for driver in (one, two)]
+        clients = [
+            await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://localhost"))
+            for transport in transports
+        ]
+        for key in range(5):
+            headers = {"Idempotency-Key": f"key {key}"}
+            answers = await asyncio.gather(*(one.post("/v1/exports", json=body, headers=headers) for one in clients))
+            assert [answer.status_code for answer in answers] == [202, 202]
+            assert len({answer.headers["location"] for answer in answers}) == 1
+        assert len((await one.queries.list_exports()).items) == 5
 
 
 async def test_services_that_start_at_once_all_come_up(tmp_path, store):
