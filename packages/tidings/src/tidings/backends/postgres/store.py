@@ -27,7 +27,7 @@ from tidings.backends.postgres.notices import Notices
 from tidings.backends.postgres.partitions import Partitions
 from tidings.backends.postgres.statements import PostgresStatements
 from tidings.backends.postgres.statements.log import APPEND_ONE
-from tidings.errors import StoreUnavailableError, TransactionError
+from tidings.errors import StoreBusyError, StoreUnavailableError, TransactionError
 from tidings.events import FOREVER, Envelope
 from tidings.hosts import pid_exists, this_host
 from tidings.points import reach
@@ -51,6 +51,9 @@ CONNECTIONS = 10
 
 NET_SECONDS = 1.0
 """Without notices (behind a pooler) everything is looked at so often; with them, ten times more rarely."""
+
+MIGRATION_TRIES, MIGRATION_PAUSE = 30, 1.0
+"""How often, and seconds apart, a migration is tried that does not get its locks."""
 
 PARTITION_SECONDS = 120.0
 """So long one change of partitions may take. Most of it is counting, which nobody waits for."""
@@ -166,8 +169,16 @@ class PostgresStore:
         return connection
 
     async def _migrate(self) -> None:
-        async with borrowed(self._open_pool) as connection, transaction_on(connection, None):
-            await migrations.apply(HeldSession(connection, SCRIPT_SECONDS), self.lanes)
+        for left in reversed(range(MIGRATION_TRIES)):
+            try:
+                async with borrowed(self._open_pool) as connection, transaction_on(connection, None):
+                    await migrations.apply(HeldSession(connection, SCRIPT_SECONDS), self.lanes)
+                return
+            except StoreBusyError as error:
+                if not left:
+                    raise
+                log.warning("A migration waits for a table that is in use, and is tried again: %s", error)
+                await asyncio.sleep(MIGRATION_PAUSE)
 
     @property
     def _open_pool(self) -> "asyncpg.Pool[Any]":

@@ -1,4 +1,4 @@
-"""Plain SQL, in the order of the names. A migration must leave the previous version's workers running."""
+"""Plain SQL, in the order of the names. A migration must leave the previous version's workers running: it only adds."""
 
 from importlib.resources import files
 
@@ -7,6 +7,9 @@ from tidings.errors import StoreVersionError
 
 LOCK = 7_470_144_001
 """The advisory lock under which one process migrates at a time."""
+
+LOCK_TIMEOUT = "2s"
+"""So long a migration waits for a table, because everybody else waits behind it; then all of it is tried again."""
 
 
 def known() -> list[tuple[str, str]]:
@@ -34,6 +37,7 @@ async def applied(session: Session) -> list[str]:
 async def apply(session: Session, lanes: int) -> None:
     """Apply what is missing, in the transaction that is open on the session."""
     await session.rows("SELECT pg_advisory_xact_lock($1)", LOCK)
+    await session.script(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     done = await applied(session)
     for name, sql in known():
         if name in done:
@@ -45,7 +49,7 @@ async def apply(session: Session, lanes: int) -> None:
 
 
 async def check(session: Session) -> None:
-    """Raise StoreVersionError if the database lacks a migration that this library needs."""
+    """Raise StoreVersionError if the database lacks a migration that this library needs. It may have newer ones."""
     done = await applied(session)
     missing = [name for name, _ in known() if name not in done]
     if missing:
