@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -60,7 +60,6 @@ class _PendingOnConnection(_Pending):
         self.savepoints: dict[str, tuple[dict[Publisher, Any], int]] = {}
 
 
-_watched: "WeakSet[Connection]" = WeakSet()
 _connections: "WeakKeyDictionary[Connection, _PendingOnConnection]" = WeakKeyDictionary()
 
 
@@ -97,9 +96,6 @@ def _refuse_unopened() -> Connection:
 
 
 def _pending_on(connection: Connection) -> _PendingOnConnection:
-    if connection not in _watched:
-        _watched.add(connection)
-        event.listen(connection, "before_execute", _on_savepoint)
     return _connections.setdefault(connection, _PendingOnConnection())
 
 
@@ -152,6 +148,7 @@ def _on_end(session: Session, transaction: SessionTransaction) -> None:
         del session.info[KEY]
 
 
+@event.listens_for(Engine, "before_execute")
 def _on_savepoint(connection: Connection, said: object, *_: object) -> None:
     """Mark where a savepoint begins. The event made for that does not know its name yet."""
     pending = _connections.get(connection)
