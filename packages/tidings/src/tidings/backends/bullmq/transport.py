@@ -82,6 +82,7 @@ class BullMQTransport:
         """Connect, and look at how durable Redis is; raises TransportError and ServiceError."""
         await check_durability(self._sending, self._address)
         if self._in is not None:
+            await self._waiting.run([command("PING")])  # from now on Node sees a worker
             self._upkeep = [
                 asyncio.create_task(self._every(self._address.lock / 2, self._extend)),
                 asyncio.create_task(self._every(self._address.stalled, self._recover)),
