@@ -44,10 +44,12 @@ check: .venv/.installed-check
 
 bench: .venv/.installed-test $(PEERS)
 	$(PYTHON) benchmarks/embedded.py
+	$(PYTHON) benchmarks/postgres.py
 	$(PYTHON) benchmarks/render.py
 
 soak: .venv/.installed-test
 	$(PYTHON) -m pytest -m soak
+	$(PYTHON) benchmarks/postgres.py --soak
 
 lock: .venv/.installed-run
 	$(PYTHON) tools/lock.py $(UPGRADE)

