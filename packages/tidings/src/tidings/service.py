@@ -16,6 +16,7 @@ from tidings.backends import STORES, TRANSPORTS
 from tidings.changes import changes
 from tidings.columns import envelope_row, lane_hash
 from tidings.consuming.executor import Executor
+from tidings.consuming.landing import check_order
 from tidings.consuming.retry import RetryPolicy
 from tidings.consuming.subscription import Start, Subscription, check_options, shape_of
 from tidings.consuming.worker import CONSUMERS, RELAYS, Worker, handles
@@ -87,7 +88,7 @@ class Service:
         self.wire(World(clock, random or Random(secrets.randbits(64)), ids), store, transport)
         self.worker: Worker | None = None
         self._migrate = migrate
-        self._grace = grace
+        self.grace = grace
         self._horizon = horizon
         self._subscriptions: dict[str, Subscription] = {}
         self._schemas: list[str] = []
@@ -119,7 +120,7 @@ class Service:
         self,
         *events: type[Event],
         name: str | None = None,
-        ordered: bool = False,
+        ordered: bool | Literal["log"] = False,
         concurrency: int = 20,
         retry: RetryPolicy | None = None,
         time_limit: timedelta | None = None,
@@ -133,17 +134,19 @@ class Service:
 
         The second parameter tells the shape: `Transaction` (or `SyncTransaction`) for effects inside the settling
         transaction, `Work` (or `SyncWork`, or none) for slow or outside work. `name`: in the store, by default the
-        function's. `ordered`: an unsettled event holds its key. `concurrency`: Work handlers at a time in a process.
-        `time_limit`: of one attempt. `after_dead`: whether a dead event goes on to hold its key. `pause_after`: events
-        failing in a row that count as an outage. `start`: which events are its own at first registration. `executor`:
-        of an integration, through whose library the handler writes. Raises ServiceError and HandlerError.
+        function's. `ordered`: an unsettled event holds its key; "log" says that the order of this log will do where a
+        transport keeps none. `concurrency`: Work handlers at a time in a process. `time_limit`: of one attempt.
+        `after_dead`: whether a dead event goes on to hold its key. `pause_after`: events failing in a row that count
+        as an outage. `start`: which events are its own at first registration. `executor`: of an integration, through
+        whose library the handler writes. Raises ServiceError and HandlerError.
         """
 
         def declare(handler: H) -> H:
             self._declare(
-                handler, events, name=name or str(getattr(handler, "__name__", "")), ordered=ordered,
-                concurrency=concurrency, retry=retry or RetryPolicy(), time_limit=time_limit, after_dead=after_dead,
-                pause_after=pause_after, start=start, renamed_from=renamed_from, executor=executor,
+                handler, events, name=name or str(getattr(handler, "__name__", "")), ordered=bool(ordered),
+                as_logged=ordered == "log", concurrency=concurrency, retry=retry or RetryPolicy(),
+                time_limit=time_limit, after_dead=after_dead, pause_after=pause_after, start=start,
+                renamed_from=renamed_from, executor=executor,
             )  # fmt: skip
             return handler
 
@@ -201,6 +204,8 @@ class Service:
         if self.worker is not None:
             raise ServiceError(f"The service {self.name} runs already: enter it once, and share it.")
         self.resolve()
+        if consumers:
+            check_order(self.subscriptions, self.transport)
         await self.store.open(migrate=self._migrate)
         try:
             for script in self._schemas:
@@ -212,10 +217,12 @@ class Service:
                 await self.worker.start()
                 yield self
             finally:
-                await self.worker.stop(self._grace.total_seconds())
-                self.worker = None
-                if self.transport is not None:
-                    await self.transport.close()
+                try:
+                    await self.worker.stop(self.grace.total_seconds())
+                finally:
+                    self.worker = None
+                    if self.transport is not None:
+                        await self.transport.close()
         finally:
             await self.store.close()
 

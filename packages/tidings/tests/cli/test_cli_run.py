@@ -218,3 +218,60 @@ def test_a_second_process_on_a_file_that_must_not_be_shared_is_refused(tmp_path:
         assert second.returncode == 3
         assert f"is written by process {first.pid}" in told
         assert "What to do: Use one process, or install tidings[apsw]" in told
+
+
+STUCK = '''
+"""A service with handlers that do not end."""
+import asyncio, sys, threading
+from datetime import timedelta
+from tidings import Event, Service, SyncWork, Work
+import tidings.cli.run
+
+tidings.cli.run.ENDING_SECONDS = 1.0
+
+class Placed(Event, name="run.order.placed"):
+    how: str
+
+service = Service("stuck", store="sqlite:///stuck.db", grace=timedelta(seconds=0.2))
+
+@service.subscribe(Placed)
+def plain(event: Placed, work: SyncWork) -> None:
+    open("plain", "w").close()
+    while event.how == "plain":
+        threading.Event().wait(60)
+
+@service.subscribe(Placed)
+async def swallowing(event: Placed, work: Work) -> None:
+    open("swallowing", "w").close()
+    while event.how == "swallowing":
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
+async def publish() -> None:
+    async with service.running(consumers=False):
+        await service.publish(Placed(how=sys.argv[1]))
+
+if __name__ == "__main__":
+    asyncio.run(publish())
+'''
+
+
+@pytest.mark.parametrize(("how", "code"), [("plain", 0), ("swallowing", 75)])
+def test_a_handler_that_never_ends_does_not_keep_the_process(tmp_path: Path, how: str, code: int) -> None:
+    (tmp_path / "stuck.py").write_text(STUCK, "utf-8")
+    subprocess.run([sys.executable, "stuck.py", how], cwd=tmp_path, check=True, timeout=60)
+    command = [sys.executable, "-m", "tidings.cli", "run", "stuck:service"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(3000):
+            if (tmp_path / how).exists():
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        try:
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == code, said
+    assert ("the process ends without it" in said) is (code != 0)

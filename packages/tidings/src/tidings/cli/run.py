@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 import click
@@ -14,6 +15,12 @@ from tidings.cli.opening import app_dir_option, load_service
 from tidings.cli.showing import tell
 from tidings.cli.supervising import Supervisor
 from tidings.service import Service
+
+ENDING_SECONDS = 15.0
+"""So long after the grace time a process may take to release its leases and end."""
+
+NOT_ENDED = 75
+"""Exit code of a process that ended without a handler of its own (EX_TEMPFAIL of sysexits.h)."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -74,20 +81,39 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
+def _end_hard_after(seconds: float) -> None:
+    """End the process after so long whatever its handlers do: one may swallow its cancellation, or block the loop."""
+
+    def end() -> None:
+        tell(
+            f"A handler has not ended within {seconds:g} s, so the process ends without it. What it had not settled is "
+            "tried again by another worker."
+        )
+        os._exit(NOT_ENDED)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
 async def _serve(service: Service, only: str | None, supervised: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def begin_to_stop() -> None:
+        _end_hard_after(service.grace.total_seconds() + ENDING_SECONDS)
+        stop.set()
 
     def on_signal(number: int) -> None:
         if stop.is_set():
             os._exit(128 + number)
         tell("Stopping: nothing new is taken, and handlers finish. A second signal ends it hard.")
-        stop.set()
+        begin_to_stop()
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
     if supervised:
-        loop.add_reader(sys.stdin.fileno(), stop.set)
+        loop.add_reader(sys.stdin.fileno(), begin_to_stop)
     async with service.running(consumers=only != "relay", relay=only != "consumers"):
         assert service.worker is not None  # it is running
         tell(f"{service.name} is running as {service.worker.id} (process {os.getpid()}). Ctrl-C stops it.")

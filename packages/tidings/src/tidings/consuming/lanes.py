@@ -110,9 +110,9 @@ class Lanes:
             cares = self._cares_of(taken)
             await self.insert(statements, [replace(step, step=step.step + 1, owner=self._worker) for step in taken])
             # A careful lane is not handed on: its next owner would not know of its last owner's death.
-            surplus = [step.lane for step in mine[part:] if not self.careful(step.lane)]
-            await self._release(statements, surplus)
-            return taken, cares, {step.lane for step in mine} - set(surplus), types
+            surplus = [step for step in mine[part:] if not self.careful(step.lane)]
+            await self.insert(statements, [self._released(step) for step in surplus])
+            return taken, cares, {step.lane for step in mine if step not in surplus}, types
 
         taken, cares, kept, self._types = await self._store.run(unit)
         self._owned = {lane: known for lane, known in self._owned.items() if lane in kept}
@@ -147,24 +147,20 @@ class Lanes:
         }
 
     async def release(self) -> None:
-        """Release every lane, so that the next owner need not be careful."""
-        if not self._owned:
-            return
+        """Release every lane in this worker's name, also one that it has lost from sight; nothing may run any more."""
 
         async def unit(statements: Statements) -> None:
-            await self._release(statements, list(self._owned))
+            steps = await statements.steps(self._subscription)
+            await self.insert(statements, [self._released(step) for step in steps if step.owner == self._worker])
 
         await self._store.run(unit)
         self._owned.clear()
 
-    async def _release(self, statements: Statements, lanes: Iterable[int]) -> None:
-        steps = []
-        for number in lanes:
-            lane = self._owned[number]
-            # At the end a careful lane keeps this worker's name: whoever takes it shall be careful too.
-            owner = self._worker if self.careful(number) else None
-            steps.append(LaneStep(number, lane.step + 1, lane.seen, owner))
-        await self.insert(statements, steps)
+    def _released(self, step: LaneStep) -> LaneStep:
+        seen = self._owned[step.lane].seen if self._has(step) else step.position
+        # At the end a careful lane keeps this worker's name: whoever takes it shall be careful too.
+        care = self._cares.get(step.lane)
+        return LaneStep(step.lane, step.step + 1, seen, self._worker if care is not None and care.left else None)
 
     async def read(self, limit: int) -> tuple[list[Record], int, bool]:
         """Read on: records by position, the position up to which all was looked at, and whether there is more."""

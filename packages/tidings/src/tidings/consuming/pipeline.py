@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from typing import Any
 
 from tidings.consuming.executor import Executor, Opened
 from tidings.consuming.subscription import TRANSACTION, Subscription, second_hint
+from tidings.consuming.threads import Threads
 from tidings.consuming.work import SyncWork, Work
 from tidings.errors import DeliveryFailedError, DeliveryTimeoutError, UnknownEventTypeError
 from tidings.events import Envelope, Event, Registry, decode_event
@@ -116,24 +115,15 @@ def _handler_call(subscription: Subscription) -> Call:
         return handler if second else lambda event, _: handler(event)
 
     # More threads than handlers: one that went over its time limit keeps its thread until it ends by itself.
-    threads = ThreadPoolExecutor(
-        2 * subscription.concurrency + SPARE_THREADS, thread_name_prefix=f"tidings-{subscription.name}"
-    )
+    threads = Threads(2 * subscription.concurrency + SPARE_THREADS, f"tidings-{subscription.name}")
 
     async def call_in_thread(event: Event, hand: Hand) -> None:
         loop = asyncio.get_running_loop()
         sync = SyncTransaction(hand, loop) if isinstance(hand, Transaction) else SyncWork(hand, loop)
         args = (event, sync) if second else (event,)
-        await loop.run_in_executor(threads, copy_context().run, _called, handler, *args)
+        await threads.call(handler, *args)
 
     return call_in_thread
-
-
-def _called(handler: Callable[..., Any], *args: Any) -> None:
-    try:
-        handler(*args)
-    except StopIteration as error:  # no future can carry it
-        raise RuntimeError("The handler raised StopIteration.") from error
 
 
 def _executor_call(subscription: Subscription, executor: Executor) -> Call:

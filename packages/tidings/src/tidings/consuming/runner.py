@@ -144,7 +144,10 @@ class LaneRunner:
             if not busy:
                 idle = self._idle_seconds()
                 await self._sleep(LOOK_SECONDS if idle is None else min(idle, LOOK_SECONDS))
-        await self.lanes.release()
+        try:
+            await self.lanes.release()
+        except TidingsError as error:
+            log.warning("%s: its lanes could not be released yet: %s", self.name, error)
 
     async def _sleep(self, seconds: float | None) -> None:
         if seconds is None:

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
 from tidings.changes import changes
 from tidings.consuming.effects import Effects
 from tidings.consuming.landing import Landing
-from tidings.consuming.leases import Heartbeat
+from tidings.consuming.leases import LEASE_SECONDS, Heartbeat
 from tidings.consuming.outage import Outage
 from tidings.consuming.pipeline import Pipeline
 from tidings.consuming.ready import Filling, WorkRunner
@@ -18,7 +18,7 @@ from tidings.consuming.runner import LaneRunner, Use
 from tidings.consuming.scheduled import Timers
 from tidings.consuming.subscription import RELAY, WORK, Subscription
 from tidings.consuming.upkeep import maintain
-from tidings.errors import StoreError, TidingsError
+from tidings.errors import StoreError
 from tidings.events import Registry, event_type
 from tidings.publishing.producer import Producer
 from tidings.publishing.relay import Relay
@@ -37,6 +37,11 @@ UPKEEP_SECONDS = 300.0
 FIRST_LOOK, LONGEST_LOOK = 0.005, 0.1
 """Seconds between looks for other processes' commits: short after one was seen, doubled while nothing comes."""
 
+CANCEL_SECONDS = 5.0
+"""Seconds that what was cancelled, and the release of leases, may take."""
+
+REFUSALS = 20
+"""Events that a broker refuses in a row for now, after which the relay only probes it."""
 
 CONSUMERS, RELAYS = "consumers", "relay"
 """Roles of a worker: it handles subscriptions, it carries the log to the transport."""
@@ -80,6 +85,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._landing_task: asyncio.Task[None] | None = None
         self._background: list[asyncio.Task[None]] = []
+        self._hurry = asyncio.Event()
         self._relay_name = f"{row.service}:relay"
 
     @property
@@ -172,7 +178,7 @@ class Worker:
 
     def _start_relay(self, transport: Transport) -> None:
         relay = Relay(self._relay_name, self._producer.source, transport, self._store, self._world)
-        self._start_lanes(self._relay_name, None, Relaying(relay, self._store), Outage(None), role=RELAYS)
+        self._start_lanes(self._relay_name, None, Relaying(relay, self._store), Outage(REFUSALS), role=RELAYS)
 
     def _is_calm(self) -> bool:
         return all(lane.lanes.calm_everywhere for lane in self.lanes)
@@ -234,7 +240,24 @@ class Worker:
         await unpark(statements, self._subscriptions, self._pipelines, self._world)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Receive nothing more, let handlers finish within the grace time, release every lease."""
+        """Receive nothing more, let handlers finish within the grace time, release every lease.
+
+        A cancellation ends the grace time, and is raised once nothing is left half-done. What the store refuses
+        meanwhile is logged: leases that were not released end by themselves.
+        """
+        ending = asyncio.get_running_loop().create_task(self._stop(grace_seconds))
+        cancelled: asyncio.CancelledError | None = None
+        while not ending.done():
+            try:
+                await asyncio.wait([ending])
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._hurry.set()
+        if cancelled is not None:
+            raise cancelled
+        ending.result()
+
+    async def _stop(self, grace_seconds: float) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + grace_seconds
         await self._end_landing()
@@ -242,34 +265,47 @@ class Worker:
         for part in parts:
             part.stop()
         self.heartbeat.stop()
-        _, late = await asyncio.wait(self._tasks, timeout=grace_seconds) if self._tasks else (set(), set())
+        late = await self._ended_within(grace_seconds)
         if late:
             log.warning(
                 "%d parts did not end within the grace time of %g s; they are cancelled.", len(late), grace_seconds
             )
             for work in self.work:
                 await work.abandon()
-            await self._cancel(late, max(0.5, until - loop.time()))
-            for lane in self.lanes:
-                await self._release(lane)
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        await self.heartbeat.retire()
+            await _cancel(late, max(0.5, until - loop.time()))
+        await _cancel(self._background, CANCEL_SECONDS)
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                log.error("A part of the worker has failed.", exc_info=task.exception())
+        releases = [(lane.lanes.release(), f"The lanes of {lane.name} could not be released") for lane in self.lanes]
+        await asyncio.gather(*[self._told(release, what) for release, what in releases])
+        await self._told(self.heartbeat.retire(), "The worker could not be retired")
 
-    async def _release(self, lane: LaneRunner) -> None:
+    async def _ended_within(self, seconds: float) -> list[asyncio.Task[None]]:
+        """Wait until every part has ended, the time is over, or there is no time; return those that have not."""
+        hurry: asyncio.Future[Any] = asyncio.create_task(self._hurry.wait())
+        ended: asyncio.Future[Any] = asyncio.gather(*self._tasks, return_exceptions=True)
         try:
-            await lane.lanes.release()
-        except TidingsError as error:  # its own release was cut off, and may have been written
-            log.warning("The lanes of %s could not be released; they are taken over soon: %s", lane.name, error)
+            await asyncio.wait([ended, hurry], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurry.cancel()
+        return [task for task in self._tasks if not task.done()]
+
+    async def _told(self, ending: Coroutine[Any, Any, None], what: str) -> None:
+        try:
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await ending
+        except Exception as error:  # its leases end by themselves
+            log.warning("%s; others take over within %g s: %s", what, LEASE_SECONDS, error)
 
     async def _end_landing(self) -> None:
         if self._landing is not None and self._landing_task is not None:
             self._landing.stop()
-            self._landing_task.cancel()
-            await asyncio.wait([self._landing_task])
+            await _cancel([self._landing_task], CANCEL_SECONDS)
 
-    async def _cancel(self, tasks: set[asyncio.Task[None]], seconds: float) -> None:
-        for task in tasks:
-            task.cancel()
+
+async def _cancel(tasks: Collection[asyncio.Task[None]], seconds: float) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
         await asyncio.wait(tasks, timeout=seconds)

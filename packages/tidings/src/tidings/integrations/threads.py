@@ -1,15 +1,13 @@
 """Executors whose library blocks: a transaction lives in a thread of its own, and our statements go there."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from contextvars import copy_context
 from typing import Any, TypeVar
 
 from tidings.backends.postgres.driver import Rows, Session
 from tidings.consuming.executor import driven
+from tidings.consuming.threads import Threads
 from tidings.errors import TidingsError
 from tidings.integrations.joining import Joined, postgres_store
 from tidings.publishing.transaction import SyncTransaction, Transaction
@@ -28,25 +26,10 @@ class BlockingTransaction(SyncTransaction):
         return driven(call)
 
 
-class _Thread:
-    """One thread that blocks in our stead."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="tidings-executor")
-        self._ident = self._pool.submit(threading.get_ident).result()
-
-    @property
-    def is_here(self) -> bool:
-        return threading.get_ident() == self._ident
-
-    async def call(self, function: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, function, *args)
-
-
 class _ThreadSession:
     """Implements Session over one that blocks: in its thread directly, from the loop by a hop."""
 
-    def __init__(self, session: Session, thread: _Thread) -> None:
+    def __init__(self, session: Session, thread: Threads) -> None:
         self._session = session
         self._thread = thread
 
@@ -69,7 +52,7 @@ class _ThreadSession:
 class _JoinedThere(Joined):
     """An executor's transaction in a thread; without one, in the thread that calls."""
 
-    thread: _Thread | None = None
+    thread: Threads | None = None
 
     def join(self, transaction: Transaction) -> SyncTransaction:
         super().join(transaction)
@@ -98,13 +81,13 @@ class BlockingExecutor:
         self._begin = begin
         self.failure = failure
         self.hands = hands
-        self._idle: list[_Thread] = []
+        self._idle: list[Threads] = []
 
     @asynccontextmanager
     async def transaction(self, store: Store) -> AsyncIterator[Joined]:
         """Open a transaction in a thread; raises StoreError when it cannot begin or commit."""
         postgres = postgres_store(store, "executor=")
-        thread = self._idle.pop() if self._idle else _Thread()
+        thread = self._idle.pop() if self._idle else Threads(1, "tidings-executor")
         block = self._begin()
         try:
             session, hand, key = await self._ours(thread, block.__enter__)
@@ -124,7 +107,7 @@ class BlockingExecutor:
             self._idle.append(thread)
         postgres.notify(joined.statements.touched)
 
-    async def _ours(self, thread: _Thread, function: Callable[..., T], *args: Any) -> T:
+    async def _ours(self, thread: Threads, function: Callable[..., T], *args: Any) -> T:
         try:
             return await thread.call(function, *args)
         except Exception as error:

@@ -1,6 +1,7 @@
 """The one writing connection of a process: who has its turn, and what shares a commit."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
@@ -22,6 +23,8 @@ from tidings.errors import (
 from tidings.events import Envelope
 from tidings.points import reach
 from tidings.store import Statements
+
+log = logging.getLogger("tidings")
 
 MOST_IN_A_GROUP = 1000
 """Publishes and units that share one commit at most: about 10 ms of statements on the loop."""
@@ -251,10 +254,13 @@ class Writer:
         self._is_committed = True
 
     def _roll_back(self) -> None:
-        # After a full disk or an I/O error SQLite has rolled back by itself.
-        if self._connection.in_transaction:
-            self._connection.run("ROLLBACK")
         self._statements.start()
+        try:
+            # After a full disk or an I/O error SQLite has rolled back by itself.
+            if self._connection.in_transaction:
+                self._connection.run("ROLLBACK")
+        except Exception as error:  # who waits shall hear of the failure that led here
+            log.error("A transaction could not be rolled back; the next one will tell why: %s", error)
 
     async def drain(self) -> None:
         """Wait until what was enqueued is committed."""
