@@ -9,15 +9,32 @@ from tidings.events import Envelope
 
 
 class Capabilities(Struct, frozen=True):
-    """What a transport can do; the conformance suite proves each claim. `max_bytes` is of one encoded envelope."""
+    """What a transport can do. The conformance suite proves each claim, and skips visibly what is not claimed.
+
+    `ordered_by_key`: what is received and not settled keeps back what follows of its source and key, and comes again
+    before it. `max_bytes` of one encoded envelope, `max_batch` envelopes of one send. `lease_seconds`: what was
+    received, and not settled, given back or extended for so long, comes again to anybody; None: the transport keeps it
+    as long as it is open, and nobody need extend it. `max_delay`: seconds that `give_back` can keep a message away at
+    most; 0: it comes again at once. `dedup_seconds`: of one event (one source and id) sent twice within them one comes;
+    0: both may. `fan_out`: what is sent once can come to several queues. `receives`: False if this one only sends.
+    """
 
     ordered_by_key: bool
     max_bytes: int
     max_batch: int
+    lease_seconds: float | None = None
+    max_delay: float = 0.0
+    dedup_seconds: float = 0.0
+    fan_out: bool = False
+    receives: bool = True
 
 
 class Delivery(Struct, frozen=True):
-    """One message as it came: its bytes, its headers, and the broker's receipt to settle it by."""
+    """One message as it came: its bytes, its headers, and the broker's receipt to settle it by.
+
+    A receipt is of one receiving: of a message that was received again only the last receipt settles. The headers
+    `traceparent` and `tracestate` are the broker's own trace, read where the envelope has none.
+    """
 
     receipt: str
     body: bytes
@@ -33,21 +50,36 @@ class Refusal(Struct, frozen=True):
 
 
 class Transport(Protocol):
-    """Carries envelopes between services. Both ways are at least once; the log makes that effects once."""
+    """Carries envelopes between services. Both ways are at least once; the log makes that effects once.
+
+    Every method raises TransportError when the broker cannot be reached.
+    """
 
     capabilities: Capabilities
 
     async def open(self) -> None:
-        """Connect; raises TransportError."""
+        """Connect."""
 
     async def close(self) -> None:
-        """Disconnect. What was received and not settled comes again."""
+        """Disconnect. What was received and not settled comes again, soon where the broker allows. Twice is once."""
 
     async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
-        """Send in this order; return what was refused. Raises TransportError when the broker cannot be reached."""
+        """Send in this order, at most `max_batch`; return what was refused, the rest was taken for good.
+
+        After an error some may have been taken: the same are sent again.
+        """
 
     async def receive(self, limit: int) -> list[Delivery]:
-        """Wait for messages and return some; raises TransportError."""
+        """Wait for messages and return some. Cancelled, it has received nothing."""
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge: these need not come again."""
+        """Acknowledge these, and only these: they need not come again. What has come to somebody else stays theirs."""
+
+    async def give_back(self, deliveries: Sequence[Delivery], delay: float = 0.0) -> None:
+        """Let these come again, not before `delay` seconds (or `max_delay`, if that is less) have passed.
+
+        What was settled, or has come to somebody else, is left alone.
+        """
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> None:
+        """Keep these for another `lease_seconds` from now. What has come to somebody else stays theirs."""

@@ -75,6 +75,12 @@ class FileTransport:
         temporary.replace(self._settled)
         self._unlock()
 
+    async def give_back(self, deliveries: Sequence[Delivery], delay: float = 0.0) -> None:
+        self._unlock()
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> None:
+        pass  # the lock has no end
+
     def _read(self, limit: int) -> list[Delivery]:
         start = int(self._settled.read_text()) if self._settled.exists() else 0
         with self._in.open("rb") as file:

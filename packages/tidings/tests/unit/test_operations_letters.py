@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tidings import Event, OperationError, RetryPolicy, Service, Transaction, Work, operations
-from tidings.backends.memory import queue
+from tidings.backends.memory import put
 from tidings.operations import Filter
 from tidings.world import microseconds
 
@@ -245,7 +245,7 @@ async def test_a_discard_needs_a_name_and_a_reason(tmp_path: Path, actor: str, r
 
 async def test_what_landing_refused_is_discarded_and_never_redriven(tmp_path: Path) -> None:
     service = Service("shop", store=f"sqlite+apsw:///{tmp_path}/log.db", transport="memory://l-out?in=l-in")
-    queue("l-in").append(("1", b'{"specversion": "1.0", "id": "x"}'))
+    put("l-in", b'{"specversion": "1.0", "id": "x"}')
     async with service:
 
         async def refused() -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tidings import Event, RetryPolicy, Service, Transaction, Work, operations
-from tidings.backends.memory import queue
+from tidings.backends.memory import put
 from tidings.events import Envelope, envelope_to_json
 from tidings.operations import Filter, Place, Whereabouts
 from tidings.store import Ready
@@ -279,7 +279,8 @@ async def test_what_landing_parked_or_refused_stands_under_its_own_name(tmp_path
     foreign = Envelope(
         id="f1", source="elsewhere", type="else.new.thing", time=datetime.now(UTC), correlation="f1", data=b"{}"
     )
-    queue("where-in").extend([("1", envelope_to_json(foreign)), ("2", b"no envelope")])
+    put("where-in", envelope_to_json(foreign))
+    put("where-in", b"no envelope")
     async with service:
 
         async def landed() -> bool:

@@ -3,14 +3,19 @@
 import asyncio
 import base64
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
+from msgspec.structs import replace
 
-from tidings.errors import EnvelopeError, StrictJSONError
+from tidings.consuming.subscription import RELAY, Subscription
+from tidings.errors import EnvelopeError, ServiceError, StrictJSONError, TransportError
 from tidings.events import UNDATED, Envelope, check, derive_id, envelope_from_json
+from tidings.events.envelope import is_clean
 from tidings.points import reach
-from tidings.store import DEAD, LANDING, PARKED, Held, Statements, Store
+from tidings.store import DEAD, LANDING, PARKED, Held, Statements, Store, SubscriptionRow
 from tidings.transport import Delivery, Transport
 from tidings.world import World, microseconds
 
@@ -22,9 +27,41 @@ REFUSED = "tidings.refused"
 BATCH = 100
 """Messages that one transaction lands at most."""
 
+BACKLOG = 100_000
+"""Events that a subscription may have waiting before nothing more is received: the broker keeps them as well."""
+
+PAUSE_SECONDS = 1.0
+"""Seconds between looks whether a backlog has become less, and until what could not land may come again."""
+
+EXTENSIONS = 3
+"""So many times within a lease it is extended, while landing is slow."""
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, 3.2."""
+
+_TRACESTATE_LENGTH = 512
+"""W3C Trace Context, 3.3.1.5."""
+
+
+def check_order(subscriptions: Iterable[Subscription], transport: Transport | None) -> None:
+    """Raise ServiceError for subscriptions that ask for an order which the transport does not keep."""
+    if transport is None or not transport.capabilities.receives or transport.capabilities.ordered_by_key:
+        return
+    names = ", ".join(one.name for one in subscriptions if one.ordered and not one.as_logged)
+    if names:
+        raise ServiceError(
+            f"ordered=True of {names} promises the order in which the events of a key were published, and this "
+            "transport does not keep it among what it brings. Use a transport that does (a FIFO queue); or leave it "
+            'out, with effects that commute; or say ordered="log": the order of this log, which is that of publishing '
+            "for what is published here, and that of landing for what comes from elsewhere."
+        )
+
 
 class Landing:
-    """Receives from a transport into the log. Duplicates are recognised by (source, id), whatever brings them."""
+    """Receives from a transport into the log. Duplicates are recognised by (source, id), whatever brings them.
+
+    `backlog`: events that a subscription of this service may have waiting before nothing more is received.
+    """
 
     def __init__(
         self,
@@ -33,12 +70,16 @@ class Landing:
         world: World,
         source: str,
         horizon_seconds: float,
+        backlog: int = BACKLOG,
     ) -> None:
         self._transport = transport
         self._store = store
         self._world = world
         self._source = source
         self._horizon = int(horizon_seconds * 1e6)
+        self._backlog = backlog
+        self._unlooked = backlog
+        self._full = False
         self._stopping = False
 
     def stop(self) -> None:
@@ -47,12 +88,81 @@ class Landing:
 
     async def run(self) -> None:
         """Land until stopped (or cancelled while waiting for messages)."""
-        while not self._stopping:
+        while not self._stopping and self._transport.capabilities.receives:
             try:
-                await self.land(await self._transport.receive(BATCH))
+                if await self._has_room():
+                    await self._land_some()
+                    continue
             except Exception as error:
                 log.warning("Landing failed; nothing was acknowledged and it is tried again: %s", error)
-                await asyncio.sleep(1.0 * self._world.random.uniform(0.5, 1.5))
+                self._unlooked = self._backlog  # receive nothing before the store answers again
+            await asyncio.sleep(PAUSE_SECONDS * self._world.random.uniform(0.5, 1.5))
+
+    async def _has_room(self) -> bool:
+        """Say whether more may land; the store is asked once for every tenth of the backlog."""
+        if self._unlooked * 10 < self._backlog:
+            return True
+        waiting, name = await self._waiting()
+        full = waiting >= self._backlog
+        if full and not self._full:
+            log.warning("Landing pauses: %d events wait for %s, and the broker keeps the others.", waiting, name)
+        elif self._full and not full:
+            log.warning("Landing goes on: %d events wait for %s.", waiting, name)
+        self._full, self._unlooked = full, 0 if not full else self._unlooked
+        return not full
+
+    async def _waiting(self) -> tuple[int, str]:
+        """Return how many events wait for the subscription of this service that has most, and its name."""
+        said = self._store.reading
+        head, counts = await said.head(), await said.counts()
+        rows = [row for row in await said.subscriptions() if row.service == self._source and row.kind != RELAY]
+        waiting = [
+            (await self._unreached(said, row, head) + counts.get((row.name, "ready"), 0), row.name)
+            for row in rows
+            if row.paused_by is None  # an operator's pause shall not stop everything else
+        ]
+        return max(waiting, default=(0, "nobody"))
+
+    async def _unreached(self, said: Statements, row: SubscriptionRow, head: int) -> int:
+        passed = head - min([step.position for step in await said.steps(row.name)], default=head)
+        return passed if passed < self._backlog else (await said.pending(row.name, row.types))[0]
+
+    async def _land_some(self) -> None:
+        deliveries = await self._transport.receive(BATCH)
+        try:
+            async with self._kept(deliveries):
+                await self.land(deliveries)
+        except Exception:
+            await self._give_back(deliveries)
+            raise
+        self._unlooked += len(deliveries)
+
+    @asynccontextmanager
+    async def _kept(self, deliveries: Sequence[Delivery]) -> AsyncIterator[None]:
+        """Extend the leases of messages as long as the block goes on."""
+        lease = self._transport.capabilities.lease_seconds
+        if lease is None:
+            yield
+            return
+        extending = asyncio.create_task(self._extend(deliveries, lease / EXTENSIONS))
+        try:
+            yield
+        finally:
+            extending.cancel()
+
+    async def _extend(self, deliveries: Sequence[Delivery], every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await self._transport.extend(deliveries)
+            except TransportError as error:
+                log.warning("Leases could not be extended; what lands may come again: %s", error)
+
+    async def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+        try:
+            await self._transport.give_back(deliveries, PAUSE_SECONDS)
+        except TransportError as error:
+            log.warning("What did not land could not be given back; it comes again when its lease ends: %s", error)
 
     async def land(self, deliveries: Sequence[Delivery]) -> None:
         """Land some messages in one transaction, then acknowledge them."""
@@ -64,7 +174,7 @@ class Landing:
     def _read(self, delivery: Delivery) -> tuple[Envelope, str | None]:
         """Return the envelope of a message, or the record of a refused one and the reason."""
         try:
-            envelope = envelope_from_json(delivery.body)
+            envelope = _traced(envelope_from_json(delivery.body), delivery)
             check(envelope)
         except (EnvelopeError, StrictJSONError) as error:
             return self._refused(delivery, f"unreadable: {error}"), f"unreadable: {error}"
@@ -117,3 +227,12 @@ class Landing:
             reason=refused or f"No subscription on this log knows {envelope.type}.",
             updated=self._world.now(),
         )
+
+
+def _traced(envelope: Envelope, delivery: Delivery) -> Envelope:
+    """Return an envelope with the broker's own trace, if it has none itself."""
+    parent, state = delivery.headers.get("traceparent", ""), delivery.headers.get("tracestate")
+    if envelope.traceparent is not None or not _TRACEPARENT.fullmatch(parent):
+        return envelope
+    kept = state if state and len(state) <= _TRACESTATE_LENGTH and is_clean(state) else None
+    return replace(envelope, traceparent=parent, tracestate=kept)

@@ -6,7 +6,7 @@ from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import Outage
 from tidings.consuming.runner import Taken
 from tidings.publishing.relay import Relay
-from tidings.store import Held, LaneStep, Record, Statements, Store
+from tidings.store import RETRY, Held, LaneStep, Record, Statements, Store
 
 
 class Relaying:
@@ -33,8 +33,8 @@ class Relaying:
             await self._store.run(unit)
             lanes.confirm(steps, seen)
 
-        sent = await self._relay.send_new(records, settle, holding=holding())
-        return Taken(records[-1].position, [], sent)
+        failed, sent = await self._relay.send_new(records, settle, holding=holding())
+        return Taken(records[-1].position, failed, sent)
 
     async def take_carefully(self, record: Record, lanes: Lanes) -> Taken:
         """Sending runs no code of the user: nothing to be careful about."""
@@ -44,6 +44,7 @@ class Relaying:
     async def retake(self, rows: Sequence[Held], lanes: Lanes, *, outage: Outage) -> Taken:
         """Send held records again, one after the other."""
         records = await self._store.reading.records([row.position for row in rows])
+        taken = Taken(0, [], False)
         for row in rows:
             again = await self._relay.send_again(records[row.position], row)
             steps = lanes.fences({row.lane})
@@ -59,4 +60,8 @@ class Relaying:
 
             await self._store.run(unit)
             lanes.confirm(steps)
-        return Taken(0, [], bool(rows))
+            if again is None:
+                taken.succeeded = True
+            elif again.state == RETRY:
+                taken.failed.append(row.position)
+        return taken

@@ -31,7 +31,10 @@ _SHAPES: dict[Any, tuple[str, bool]] = {
 
 @dataclass(frozen=True)
 class Subscription:
-    """A named consumer of some events. Made by `Service.subscribe`; `kind` and `is_async` follow from the handler."""
+    """A named consumer of some events. Made by `Service.subscribe`; `kind` and `is_async` follow from the handler.
+
+    `as_logged`: ordered, and content with the order in which a transport's messages have landed.
+    """
 
     name: str
     events: tuple[type[Event], ...]
@@ -40,6 +43,7 @@ class Subscription:
     is_async: bool
     takes_second: bool
     ordered: bool = False
+    as_logged: bool = False
     concurrency: int = 20
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     time_limit: timedelta | None = None

@@ -30,8 +30,11 @@ class Relay:
 
     async def send_new(
         self, records: Sequence[Record], settle: Callable[[Sequence[Held], int], Awaitable[None]], *, holding: bool
-    ) -> bool:
-        """Send new records in order, then settle them; says whether any was taken by the broker."""
+    ) -> tuple[list[int], bool]:
+        """Send new records in order, then settle them.
+
+        Returns the positions of those that the broker may take later, and whether it took any.
+        """
         own = [record for record in records if record.envelope.source == self._source]
         keys = sorted({record.envelope.key for record in own if record.envelope.key is not None})
         closed = await self._store.reading.closed_keys(self._name, keys) if holding and keys else set()
@@ -41,7 +44,8 @@ class Relay:
         held += [self._refused(record, refused[record.envelope.id]) for record in own if record.envelope.id in refused]
         reach("relay.sent")
         await settle(held, records[-1].position)
-        return len(held) < len(records)
+        failed = [row.position for row in held if row.state == RETRY]
+        return failed, len(held) < len(records)
 
     async def send_again(self, record: Record, row: Held) -> Held | None:
         """Send a held record again; return its new row, or None if it was taken."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
 
-from tidings.backends.memory import queue
+from tidings.backends.memory import put
 from tidings.errors import HarnessTimeoutError, TidingsError
 from tidings.events import Envelope, Event, decode_event, encode_event, envelope_to_json, event_type, key_of, share_of
 from tidings.operations import DeadLetter, Filter, Whereabouts, letters, where
@@ -101,9 +101,8 @@ class Harness:
             share=share_of(event) if declared.fair_by else None,
             data=encode_event(event),
         )
-        for copy in range(copies):
-            queue(self._inward).append((f"{source}/{event_id}#{copy}-{next(_numbers)}", envelope_to_json(envelope)))
-        queue(self._inward)  # says that something has arrived
+        for _ in range(copies):
+            put(self._inward, envelope_to_json(envelope))
         self._arriving.add((source, event_id))
         return envelope
 

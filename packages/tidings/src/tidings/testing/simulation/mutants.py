@@ -158,11 +158,11 @@ def _follower_overtakes() -> list[Patch]:
 def _mark_before_send() -> list[Patch]:
     """The relay steps on, then sends: a crash between the two loses what was not sent."""
 
-    async def send_new(self: Relay, records: Sequence[Record], settle: Any, *, holding: bool) -> bool:
+    async def send_new(self: Relay, records: Sequence[Record], settle: Any, *, holding: bool) -> tuple[list[int], bool]:
         own = [record for record in records if record.envelope.source == self._source]
         await settle([], records[-1].position)
         refused = await self._send(own)
-        return len(refused) < len(records)
+        return [], len(refused) < len(records)
 
     return [(Relay, "send_new", send_new)]
 

@@ -23,6 +23,7 @@ class Message(Struct):
     body: bytes
     visible: float
     copies_left: int
+    received: int = 0
 
 
 class Network:
@@ -58,23 +59,33 @@ class Network:
         now = self.loop.time()
         return [message for message in self.waiting.values() if message.visible <= now]
 
+    def of(self, receipt: str) -> Message | None:
+        """Return the message of a receipt, if nobody has received it since."""
+        number, _, received = receipt.partition(".")
+        message = self.waiting.get(number)
+        return message if message is not None and message.received == int(received) else None
+
     def settled(self, receipt: str) -> None:
         """Take a message away, or, if it is to come twice, show it again later."""
-        message = self.waiting.get(receipt)
+        message = self.of(receipt)
         if message is None:
             return
         if message.copies_left:
             message.copies_left -= 1
-            message.visible = self.loop.time() + self.random.random() * 3
-            self.look_at(message.visible)
+            self.show(message, self.random.random() * 3)
         else:
-            del self.waiting[receipt]
+            del self.waiting[message.receipt]
+
+    def show(self, message: Message, after: float) -> None:
+        """Let a message be seen so many virtual seconds from now."""
+        message.visible = self.loop.time() + after
+        self.look_at(message.visible)
 
 
 class SimulatedTransport:
     """Implements tidings.transport.Transport for one process."""
 
-    capabilities = Capabilities(ordered_by_key=True, max_bytes=1_048_576, max_batch=7)
+    capabilities = Capabilities(ordered_by_key=False, max_bytes=1_048_576, max_batch=7, lease_seconds=OUT_OF_SIGHT)
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -114,12 +125,26 @@ class SimulatedTransport:
         network.random.shuffle(visible)
         taken = visible[: 1 + int(network.random.random() * min(limit, 5))]
         for message in taken:
-            message.visible = network.loop.time() + OUT_OF_SIGHT
-            network.look_at(message.visible)
-        return [Delivery(message.receipt, message.body) for message in taken]
+            message.received += 1
+            network.show(message, OUT_OF_SIGHT)
+        return [Delivery(f"{message.receipt}.{message.received}", message.body) for message in taken]
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge."""
         await asyncio.sleep(self._network.random.random() * 0.01)
         for delivery in deliveries:
             self._network.settled(delivery.receipt)
+
+    async def give_back(self, deliveries: Sequence[Delivery], delay: float = 0.0) -> None:
+        """Show these again after a delay."""
+        await self._show(deliveries, delay)
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> None:
+        """Begin the leases anew."""
+        await self._show(deliveries, OUT_OF_SIGHT)
+
+    async def _show(self, deliveries: Sequence[Delivery], after: float) -> None:
+        await asyncio.sleep(self._network.random.random() * 0.01)
+        for delivery in deliveries:
+            if (message := self._network.of(delivery.receipt)) is not None:
+                self._network.show(message, after)

@@ -190,7 +190,7 @@ def declare(service: Service, witness: Witness, options: Options, release: int) 
     both, changing = (Placed, Foreign), (Waning,) if release == 1 else (Novel,)
     retry = RetryPolicy(attempts=3, backoff=timedelta(seconds=0.5))
     shared: dict[str, Any] = {"start": "beginning", "retry": retry, "pause_after": options.pause_after}
-    ordered = {**shared, "ordered": True, "after_dead": options.after_dead}
+    ordered = {**shared, "ordered": "log", "after_dead": options.after_dead}
     slots = {"concurrency": options.concurrency}
 
     def add(name: str, events: tuple[type[Event], ...], make: Callable[..., Any], declared: dict[str, Any]) -> None:
