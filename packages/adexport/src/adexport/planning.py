@@ -44,11 +44,11 @@ class Cost(msgspec.Struct, frozen=True):
 
 # The lines go through 300x250 and 1080x1080 of one banner with a photo, a gradient, text and a badge, measured in
 # CPU milliseconds and bytes on one core of a 2-core Linux machine (2026-11, Python 3.11, skia-python 144, Pillow 13).
-# Drawing is the mean of the four sample designs: those with a photo take 12 to 15 ms even for 300x250, plain ones 4.
-DRAW_MILLISECONDS: Final = Cost(7.0, 20.0)
+# Drawing and JPEG are means over the four sample designs and five sizes, each row new, of a process that is warm.
+DRAW_MILLISECONDS: Final = Cost(2.0, 17.0)
 ENCODE_MILLISECONDS: Final[dict[FormatName, Cost]] = {
     "png": Cost(4.4, 288.0),
-    "jpeg": Cost(0.3, 11.0),
+    "jpeg": Cost(0.3, 4.0),
     "webp": Cost(1.6, 75.0),
 }
 FILE_BYTES: Final[dict[FormatName, Cost]] = {
@@ -64,7 +64,7 @@ FLOOR_BYTES: Final[dict[FormatName, Cost]] = {
 """What fitting comes down to at the floor of the ladder, for the heaviest of the sample designs (one with a photo)."""
 FIT_MILLISECONDS: Final[dict[FormatName, Cost]] = {
     "png": Cost(80.0, 225.0),
-    "jpeg": Cost(2.0, 27.0),
+    "jpeg": Cost(0.7, 20.0),
     "webp": Cost(9.0, 200.0),
 }
 """What fitting adds when the first try is above the limit: the further steps of the ladder."""

@@ -86,7 +86,7 @@ def test_a_cut_stream_resumes_and_shows_each_step_once(browser: Browser, site: s
 
 def test_many_open_pages_all_load_and_all_follow(context: BrowserContext, site: str, ask: Ask, many_rows: Rows) -> None:
     """A browser has six connections for a host; eight pages that each held one would leave none for the seventh."""
-    export_id = ask(many_rows[:24], ("300x250", "300x600", "728x90"), formats=["png", "webp"], max_bytes=300_002)
+    export_id = ask(many_rows[:24], ("300x250", "1080x1080"), formats=["png", "webp"], max_bytes=3_000_002)
     streams: set[Request] = set()
     most = []
     context.on("request", lambda request: streams.add(request) if request.url.endswith("/events") else None)
