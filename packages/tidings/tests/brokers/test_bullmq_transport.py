@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Opening
+from msgspec.structs import replace
 from node_bullmq import Run
 from redis_server import RedisServer
 from sending import envelope, ids, none_within, now_ms, received
@@ -105,26 +106,71 @@ async def test_a_job_taken_for_a_caller_who_has_gone_is_given_back(redis: RedisS
     assert redis.call("ZCARD", "bull:q:completed") == ":30"
 
 
-async def test_a_lease_is_renewed_while_its_message_is_handled(redis: RedisServer, opened: Opening) -> None:
+async def test_a_lease_that_is_extended_keeps_its_message(redis: RedisServer, opened: Opening) -> None:
     url = redis.url(queue="q", inward="q", lock="0.6", stalled="0.2")
     slow, other = await opened(url), await opened(url)
     await slow.send([envelope("a")])
     held = await received(slow, 1, settle=False)
-    await none_within(other, 2.5)
+    for _ in range(10):
+        await none_within(other, 0.3)
+        await slow.extend(held)
     await slow.settle(held)
     assert redis.call("ZCARD", "bull:q:completed") == ":1"
 
 
-async def test_a_delivery_that_was_given_up_comes_again(redis: RedisServer, opened: Opening) -> None:
-    """Landing that failed does not settle: the lease is renewed for ten lock times at most."""
+async def test_what_was_taken_ahead_is_kept_without_being_asked(redis: RedisServer, opened: Opening) -> None:
+    url = redis.url(queue="q", inward="q", lock="0.6", stalled="0.2")
+    slow, other = await opened(url), await opened(url)
+    await slow.send([envelope("a"), envelope("b")])
+    await slow.settle(await slow.receive(1))
+    await none_within(other, 2.5)
+    assert ids(await received(slow, 1)) == ["b"]
+
+
+async def test_a_lease_that_is_not_extended_ends_and_the_late_receiver_settles_nothing(
+    redis: RedisServer, opened: Opening
+) -> None:
     transport = await opened(redis.url(queue="q", inward="q", lock="0.2", stalled="0.2"))
     await transport.send([envelope("a")])
     (first,) = await transport.receive(10)
     (again,) = await received(transport, 1, 10.0, settle=False)
     await transport.settle([first])
-    assert redis.call("ZCARD", "bull:q:completed") == ":0"
+    await transport.give_back([first])
+    assert redis.call("LLEN", "bull:q:active") == ":1"
     await transport.settle([again])
     assert redis.call("ZCARD", "bull:q:completed") == ":1"
+
+
+async def test_what_is_given_back_comes_again_at_once_and_in_order(redis: RedisServer, opened: Opening) -> None:
+    transport = await opened(redis.url(queue="q", inward="q"))
+    await transport.send([envelope(name) for name in "abcd"])
+    await transport.give_back(await received(transport, 3, settle=False))
+    assert ids(await received(transport, 4, 2.0)) == list("abcd")
+
+
+async def test_what_is_given_back_for_a_time_comes_when_it_is_over(redis: RedisServer, opened: Opening) -> None:
+    transport = await opened(redis.url(queue="q", inward="q"))
+    await transport.send([envelope("a"), envelope("b")])
+    late = []
+    for delay in (0.05, 0.333, 1.2):
+        began = now_ms()
+        (first,) = await received(transport, 1, settle=False)
+        await transport.give_back([first], delay)
+        found = await received(transport, 2, settle=False)
+        late.append(now_ms() - began - delay * 1000)
+        await transport.give_back(found)
+    assert min(late) >= 0
+    assert max(late) < 200, late
+
+
+async def test_one_id_of_two_services_is_two_events(redis: RedisServer, opened: Opening) -> None:
+    """Each service chooses its ids; BullMQ knows only one job of an id."""
+    transport = await opened(redis.url(queue="q", inward="q"))
+    for _ in range(2):
+        await transport.send([envelope("a"), replace(envelope("a"), source="other")])
+    found = [envelope_from_json(delivery.body) for delivery in await received(transport, 2)]
+    assert [(one.source, one.id) for one in found] == [("shop", "a"), ("other", "a")]
+    await none_within(transport, 0.3)
 
 
 async def test_delayed_jobs_come_at_their_millisecond_and_never_early(

@@ -18,7 +18,7 @@ class Address(Struct, frozen=True, kw_only=True):
     the keys of every queue; on a Redis cluster it must be in braces. `tls` encrypts. `durable` says what happens where
     Redis may lose or evict jobs: "warn", "require" (the service does not start) or "ignore". `keep` is how many
     completed jobs stay to be looked at, unless the sender of a job has said so itself. `attempts` is what a job says to
-    a Node worker. `lock` is the lease of a job in seconds, `stalled` the seconds between two looks for jobs whose
+    a Node worker. `lock` is the least lease of a job in seconds, `stalled` the seconds between two looks for jobs whose
     worker died.
     """
 

@@ -1,5 +1,6 @@
 """One BullMQ queue: its keys, the commands that run BullMQ's scripts on it, and what their replies say."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ class _Options(Struct):
     attempts: int = 1
     removeOnComplete: bool | int | dict[str, int] | None = None  # noqa: N815  BullMQ's word
     tm: str = ""
+    source: str | None = None
 
 
 class Taken(Struct, frozen=True):
@@ -63,6 +65,11 @@ def refused_id(event_id: str) -> str | None:
     return None
 
 
+def second_id(envelope: Envelope) -> str:
+    """Return the job id of an event whose own id is that of a job with another service's event."""
+    return f"{envelope.id}@{hashlib.sha256(envelope.source.encode()).hexdigest()[:16]}"
+
+
 class Queue:
     """Writes commands for one queue. `token` is the name that its locks are held in, `lock_ms` how long."""
 
@@ -81,9 +88,9 @@ class Queue:
         ]  # fmt: skip
         self._active_options = _pack({"token": token, "lockDuration": lock_ms, "limiter": None})
 
-    def add(self, envelope: Envelope, body: bytes, now_ms: int, attempts: int) -> bytes:
-        """Add an event as a job of its id; while a job of that id is there, this changes nothing."""
-        options: dict[str, Any] = {"attempts": attempts, "jobId": envelope.id}
+    def add(self, envelope: Envelope, job_id: str, body: bytes, now_ms: int, attempts: int) -> bytes:
+        """Add an event as a job; while a job of that id is there, this changes nothing."""
+        options: dict[str, Any] = {"attempts": attempts, "jobId": job_id, "source": envelope.source}
         if attempts > 1:
             options["backoff"] = {"type": "exponential", "delay": 1000}
         if envelope.traceparent:
@@ -91,8 +98,16 @@ class Queue:
             trace = {"traceparent": envelope.traceparent, "tracestate": envelope.tracestate}
             options["tm"] = json.dumps({name: value for name, value in trace.items() if value})
         names = ("wait", "paused", "meta", "id", "completed", "delayed", "active", "events", "marker")
-        wrapped = _pack([self._start, envelope.id, envelope.type, now_ms, None, None, None, None, None])
+        wrapped = _pack([self._start, job_id, envelope.type, now_ms, None, None, None, None, None])
         return self._call("addStandardJob", map(self._key, names), wrapped, body, _pack(options), now_ms)
+
+    def options_of(self, job_id: str) -> bytes:
+        """Ask for the options of a job, from which `is_of` tells whose it is."""
+        return command("HGET", self._key(job_id), "opts")
+
+    def is_of(self, reply: bytes | None, source: str) -> bool:
+        """Say whether a job carries an event of this source. One that is gone did: it was handled meanwhile."""
+        return reply is None or _options(reply).source == source
 
     def take(self, now_ms: int) -> bytes:
         """Lock the next job and hand it out; delayed jobs that are due come into the queue first."""
@@ -114,6 +129,12 @@ class Queue:
         """Put a job that is locked by us in front of the queue."""
         names = ("active", "wait", "stalled", "paused", "meta", "limiter", "prioritized", "marker", "events")
         return self._call("moveJobFromActiveToWait", map(self._key, names), job.id, self._token, self._key(job.id))
+
+    def delay(self, job: Job, now_ms: int, delay_ms: int) -> bytes:
+        """Let a job that is locked by us come again when so much time has passed; no attempt is counted."""
+        names = ("marker", "active", "prioritized", "delayed", job.id, "events", "meta", "stalled", "wait", "limiter")
+        keys = [*map(self._key, names), self._key("pc")]
+        return self._call("moveToDelayed", keys, self._start, now_ms, job.id, self._token, delay_ms, "1", "", "0")
 
     def extend(self, jobs: Sequence[Job]) -> bytes:
         """Renew the locks of jobs; the reply names those whose lock is somebody else's or gone."""
@@ -140,10 +161,7 @@ class Queue:
 
     def _job(self, job_id: str, fields: list[bytes]) -> Job:
         found = dict(zip(fields[::2], fields[1::2], strict=True))
-        try:
-            options = msgspec.json.decode(found.get(b"opts", b"{}"), type=_Options)
-        except msgspec.MsgspecError:
-            options = _Options()
+        options = _options(found.get(b"opts", b"{}"))
         name = found.get(b"name", b"").decode()
         headers = {"name": name, **_trace(options.tm)}
         return Job(job_id, name, found.get(b"data", b""), headers, self._kept(options), options.attempts)
@@ -163,6 +181,14 @@ class Queue:
     def _call(self, name: str, keys: Any, *arguments: str | bytes | int) -> bytes:
         script = self._scripts[name]
         return command("EVALSHA", script.sha, script.keys, *keys, *arguments)
+
+
+def _options(document: bytes) -> _Options:
+    """Read a job's options; those that nobody can read are the usual ones."""
+    try:
+        return msgspec.json.decode(document, type=_Options)
+    except msgspec.MsgspecError:
+        return _Options()
 
 
 def _trace(metadata: str) -> dict[str, str]:

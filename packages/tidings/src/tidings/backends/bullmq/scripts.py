@@ -1,8 +1,7 @@
 """BullMQ's own Redis scripts, read from the installed `bullmq` package without importing it."""
 
 import hashlib
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from msgspec import Struct
@@ -15,6 +14,7 @@ KEYS = {
     "moveToFinished": 14,
     "moveJobFromActiveToWait": 9,
     "moveStalledJobsToWait": 9,
+    "moveToDelayed": 11,
     "extendLocks": 1,
 }
 """Script -> how many keys it takes, which is part of its file's name: another number is another script."""
@@ -30,13 +30,14 @@ class Script(Struct, frozen=True):
 
 def load_scripts() -> dict[str, Script]:
     """Return the scripts by name; raises ServiceError when the package is missing, or is of another generation."""
-    folder = _folder()
+    package = _package()
+    folder = Path(str(package.locate_file("bullmq/commands")))
     try:
         return {name: _script((folder / f"{name}-{keys}.lua").read_text("utf-8"), keys) for name, keys in KEYS.items()}
     except FileNotFoundError as error:
         raise ServiceError(
-            f"bullmq {_version()} has no {Path(error.filename).name}: its scripts are not those that Tidings drives. "
-            'Install the version that goes with this release: pip install "tidings[bullmq]".'
+            f"bullmq {package.version} has no {Path(error.filename).name}: its scripts are not those that Tidings "
+            'drives. Install the version that goes with this release: pip install "tidings[bullmq]".'
         ) from None
 
 
@@ -44,16 +45,8 @@ def _script(text: str, keys: int) -> Script:
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys)
 
 
-def _folder() -> Path:
-    spec = find_spec("bullmq")
-    places = spec.submodule_search_locations if spec else None
-    if not places:
-        raise ServiceError('A bullmq:// transport needs the package bullmq: pip install "tidings[bullmq]".')
-    return Path(next(iter(places))) / "commands"
-
-
-def _version() -> str:
+def _package() -> Distribution:
     try:
-        return version("bullmq")
+        return distribution("bullmq")
     except PackageNotFoundError:
-        return "(of unknown version)"
+        raise ServiceError('A bullmq:// transport needs the package bullmq: pip install "tidings[bullmq]".') from None

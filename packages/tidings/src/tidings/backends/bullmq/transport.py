@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 from base64 import b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,7 +14,7 @@ from msgspec import Struct
 from tidings.backends.bullmq.address import Address, read_url
 from tidings.backends.bullmq.durability import check_durability
 from tidings.backends.bullmq.link import Link, command
-from tidings.backends.bullmq.queue import Job, Queue, refused_id
+from tidings.backends.bullmq.queue import Job, Queue, refused_id, second_id
 from tidings.backends.bullmq.scripts import load_scripts
 from tidings.errors import TransportError
 from tidings.events import MAX_ENVELOPE_BYTES, Envelope, envelope_to_json
@@ -28,16 +29,15 @@ BATCH = 100
 BLOCK_SECONDS = 5
 """So long Redis holds a question for work open before it says that there is none, as Node's workers have it."""
 
-GIVEN_UP_LOCKS = 10
-"""After so many lock times an unsettled delivery is not renewed any more: whoever had it has given it up."""
+MAX_DELAY = 30 * 86_400.0
+"""Seconds that a job can be given back for."""
 
 
 class _Out(Struct):
-    """The last delivery of a job, not settled: its receipt, and until when the lock is renewed."""
+    """The last delivery of a job, not settled, and its receipt."""
 
     job: Job
     receipt: str
-    until_ms: int
 
 
 def open_transport(url: str, world: World) -> "BullMQTransport":
@@ -48,17 +48,24 @@ def open_transport(url: str, world: World) -> "BullMQTransport":
 class BullMQTransport:
     """Implements tidings.transport.Transport on two BullMQ queues: one sent to, one received from.
 
-    Jobs that are received stay locked, and the locks are renewed, until they are settled or given back. Attempts are
-    not BullMQ's business: a job is complete once its event is in the log.
+    Attempts are not BullMQ's business: a job is complete once its event is in the log.
     """
-
-    capabilities = Capabilities(ordered_by_key=False, max_bytes=MAX_ENVELOPE_BYTES, max_batch=BATCH)
 
     def __init__(self, address: Address, world: World) -> None:
         scripts = load_scripts()
         texts = list(scripts.values())
         token = world.fresh_id()
-        lock_ms = int(address.lock * 1000)
+        # What is taken ahead is renewed every half lease: half a lease more, and who receives it has a whole one left.
+        lock_ms = int(address.lock * 1500)
+        self.capabilities = Capabilities(
+            # BullMQ is first in, first out for one receiver; with several, or after a crash, it is not.
+            ordered_by_key=False,
+            max_bytes=MAX_ENVELOPE_BYTES,
+            max_batch=BATCH,
+            lease_seconds=address.lock,
+            max_delay=MAX_DELAY,
+            receives=address.inward is not None,
+        )
         self._address = address
         self._world = world
         self._out, self._in = (
@@ -84,7 +91,7 @@ class BullMQTransport:
         if self._in is not None:
             await self._waiting.run([command("PING")])  # from now on Node sees a worker
             self._upkeep = [
-                asyncio.create_task(self._every(self._address.lock / 2, self._extend)),
+                asyncio.create_task(self._every(self._address.lock / 2, self._extend_ahead)),
                 asyncio.create_task(self._every(self._address.stalled, self._recover)),
             ]
 
@@ -98,23 +105,28 @@ class BullMQTransport:
         with contextlib.suppress(TransportError):  # then their locks end, and they come again
             if self._taking is not None:
                 await self._taking
-            await self._give_back()
+            while self._ahead:
+                self._deliver(self._ahead.popleft())
+            held = [Delivery(out.receipt, b"") for out in self._unsettled.values()]
+            await self.give_back(held)
         for link in (self._sending, self._receiving, self._waiting):
             await link.close()
 
     async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
         """Add events as jobs, in one piece; an event whose job is there already is not added again."""
         refused: list[Refusal] = []
-        commands: list[bytes] = []
+        jobs: list[tuple[Envelope, bytes]] = []
         for envelope in envelopes:
             body = envelope_to_json(envelope)
             reason = self._refusal(envelope, body)
-            if reason is not None:
+            if reason is None:
+                jobs.append((envelope, body))
+            else:
                 refused.append(Refusal(envelope.id, reason, False))
-            elif self._out is not None:
-                commands.append(self._out.add(envelope, body, self._now(), self._address.attempts))
-        if commands:
-            await self._sending.run(commands)
+        if jobs:
+            # An id is its source's: of another service's event under it, BullMQ would say that it is there already.
+            others = await self._add(jobs, [envelope.id for envelope, _ in jobs])
+            await self._add(others, [second_id(envelope) for envelope, _ in others])
         return refused
 
     async def receive(self, limit: int) -> list[Delivery]:
@@ -131,7 +143,7 @@ class BullMQTransport:
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Complete jobs, and take as many next ones in the same steps. What is no longer ours is left alone."""
-        jobs = [job for delivery in deliveries if (job := self._let_go(delivery.receipt)) is not None]
+        jobs = self._let_go(deliveries)
         if not jobs or self._in is None:
             return
         now = self._now()
@@ -141,6 +153,42 @@ class BullMQTransport:
             if isinstance(reply, int) and reply < 0:
                 log.info("Job %s was not completed (%d): its lock had ended. It comes again.", job.id, reply)
             self._note(reply, now)
+
+    async def give_back(self, deliveries: Sequence[Delivery], delay: float = 0.0) -> None:
+        """Let these come again: at once in front of the queue, or when `delay` seconds have passed."""
+        jobs = self._let_go(deliveries)
+        if not jobs or self._in is None:
+            return
+        if delay > 0:
+            now = self._now() + 1  # of a millisecond that has begun: never early
+            delay_ms = math.ceil(min(delay, MAX_DELAY) * 1000)
+            commands = [self._in.delay(job, now, delay_ms) for job in jobs]
+        else:
+            # The last first: each goes to the front, and their order stays.
+            commands = [self._in.give_back(job) for job in reversed(jobs)]
+        await self._receiving.run(commands)
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> None:
+        """Renew the locks of these, as far as they are still ours."""
+        outs = [self._unsettled.get(_job_id(delivery.receipt)) for delivery in deliveries]
+        jobs = [
+            out.job for out, delivery in zip(outs, deliveries, strict=True) if out and out.receipt == delivery.receipt
+        ]
+        if jobs and self._in is not None:
+            await self._receiving.run([self._in.extend(jobs)])
+
+    async def _add(self, jobs: Sequence[tuple[Envelope, bytes]], ids: Sequence[str]) -> list[tuple[Envelope, bytes]]:
+        """Add jobs under these ids; return those whose id a job of another source has."""
+        if not jobs or self._out is None:
+            return []
+        commands = []
+        for (envelope, body), job_id in zip(jobs, ids, strict=True):
+            commands.append(self._out.add(envelope, job_id, body, self._now(), self._address.attempts))
+            commands.append(self._out.options_of(job_id))
+        replies = await self._sending.run(commands)
+        return [
+            job for job, options in zip(jobs, replies[1::2], strict=True) if not self._out.is_of(options, job[0].source)
+        ]
 
     def _refusal(self, envelope: Envelope, body: bytes) -> str | None:
         if self._out is None:
@@ -194,19 +242,20 @@ class BullMQTransport:
     def _deliver(self, job: Job) -> Delivery:
         self._received += 1
         receipt = f"{self._received}#{job.id}"
-        until = self._now() + int(self._address.lock * GIVEN_UP_LOCKS * 1000)
         # Of a job that is received twice only the later delivery settles: the earlier one had lost its lock.
-        self._unsettled[job.id] = _Out(job, receipt, until)
+        self._unsettled[job.id] = _Out(job, receipt)
         return Delivery(receipt, job.body, job.headers)
 
-    def _let_go(self, receipt: str) -> Job | None:
-        """Return the job of a delivery, which then is not ours to renew any more; None if it is not the last one."""
-        job_id = receipt.partition("#")[2]
-        out = self._unsettled.get(job_id)
-        if out is None or out.receipt != receipt:
-            return None
-        del self._unsettled[job_id]
-        return out.job
+    def _let_go(self, deliveries: Sequence[Delivery]) -> list[Job]:
+        """Return the jobs of deliveries, and forget them; of a delivery that is not its job's last, none."""
+        jobs = []
+        for delivery in deliveries:
+            job_id = _job_id(delivery.receipt)
+            out = self._unsettled.get(job_id)
+            if out is not None and out.receipt == delivery.receipt:
+                del self._unsettled[job_id]
+                jobs.append(out.job)
+        return jobs
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -216,17 +265,13 @@ class BullMQTransport:
                 log.info("Looking after locks: %s", error)  # receiving warns; the next turn tries again
             await asyncio.sleep(seconds)
 
-    async def _extend(self) -> None:
-        """Renew the locks of what is taken; forget what has been given up, or is somebody else's by now."""
-        now = self._now()
-        self._unsettled = {key: out for key, out in self._unsettled.items() if out.until_ms >= now}
-        jobs = [*self._ahead, *(out.job for out in self._unsettled.values())]
-        if not jobs or self._in is None:
+    async def _extend_ahead(self) -> None:
+        """Renew the locks of what was taken ahead, and forget what is somebody else's by now."""
+        if not self._ahead or self._in is None:
             return
-        (lost,) = await self._receiving.run([self._in.extend(jobs)])
+        (lost,) = await self._receiving.run([self._in.extend(list(self._ahead))])
         gone = {job_id.decode() for job_id in lost}
         self._ahead = deque(job for job in self._ahead if job.id not in gone)
-        self._unsettled = {key: out for key, out in self._unsettled.items() if key not in gone}
 
     async def _recover(self) -> None:
         """Look for jobs whose worker died, ours or another's, and put them back into the queue."""
@@ -236,13 +281,9 @@ class BullMQTransport:
         if stalled:
             log.warning("%d jobs of %s had lost their worker, and are taken again.", len(stalled), self._address.inward)
 
-    async def _give_back(self) -> None:
-        jobs = [*(out.job for out in self._unsettled.values()), *self._ahead]
-        self._unsettled.clear()
-        self._ahead.clear()
-        if jobs and self._in is not None:
-            # The last first: each goes to the front, and their order stays.
-            await self._receiving.run([self._in.give_back(job) for job in reversed(jobs)])
-
     def _now(self) -> int:
         return self._world.now() // 1000
+
+
+def _job_id(receipt: str) -> str:
+    return receipt.partition("#")[2]
