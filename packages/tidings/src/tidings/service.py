@@ -23,7 +23,7 @@ from tidings.consuming.worker import CONSUMERS, RELAYS, Worker, handles
 from tidings.errors import ServiceError
 from tidings.events import Envelope, Event, Registry, UpcastFunction, event_type, uuid7
 from tidings.publishing.outbox import Outbox, due_at, in_paramstyle
-from tidings.publishing.producer import HANDLING, Cause, Producer
+from tidings.publishing.producer import HANDLING, Cause, Producer, check_traceparent
 from tidings.publishing.transaction import Reading, Row, Told, Transaction
 from tidings.store import Store, Value, WorkerRow
 from tidings.transport import Transport
@@ -277,7 +277,7 @@ class Service:
         """Publish an event in a transaction of its own; returns once it is durable.
 
         After a cancellation or an error it may have been published: publish again with the same `id`, which then
-        changes nothing. Raises EventEncodeError, StoreError.
+        changes nothing. `traceparent` is that of W3C trace context. Raises EventEncodeError, StoreError.
         """
         outbox = Outbox()
         envelope = self.buffer(outbox, event, id, delay, at, correlation, traceparent)
@@ -341,6 +341,8 @@ class Service:
                 await outbox.flush(statements)
 
     def _cause(self, correlation: str | None, traceparent: str | None) -> Cause:
+        if traceparent is not None:
+            check_traceparent(traceparent)
         handling = HANDLING.get()
         if handling is None:
             return Cause(correlation, None, traceparent)

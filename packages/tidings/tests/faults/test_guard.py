@@ -33,6 +33,18 @@ async def test_two_processes_on_a_library_with_the_wal_bug_are_refused(
         assert await service.fetch_value("SELECT 1") == 1
 
 
+async def test_two_services_of_one_process_on_a_library_with_the_wal_bug_are_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_old(monkeypatch)
+    one, two = (Service(name, store=f"sqlite:///{tmp_path}/one.db") for name in ("one", "two"))
+    async with one:
+        with pytest.raises(StoreInUseError, match="open for writing in this process already, by another Service"):
+            await two.store.open(migrate=True)
+    async with two:
+        assert await two.fetch_value("SELECT 1") == 1
+
+
 async def test_two_libraries_in_one_process_are_refused(tmp_path: Path) -> None:
     one = Service("one", store=f"sqlite:///{tmp_path}/one.db")
     two = Service("two", store=f"sqlite+apsw:///{tmp_path}/one.db")

@@ -162,8 +162,8 @@ DATA = st.recursive(
         key=st.none() | TEXT,
         share=st.none() | TEXT,
         causation=st.none() | TEXT,
-        traceparent=st.none() | TEXT,
-        tracestate=st.none() | TEXT,
+        traceparent=st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        tracestate=st.none() | st.from_regex(r"[a-z]{1,9}=[\x21-\x2b\x2d-\x7e]{1,40}", fullmatch=True),
         version=st.sampled_from(["1", "2.3", "odd"]),
         keep=st.sampled_from(["forever", "86400"]),
         supersedes=st.none() | TEXT,
@@ -344,3 +344,31 @@ def test_what_a_class_itself_refuses_is_dead(data, message):
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "application/vnd.x+json"])
 def test_json_content_types_are_accepted(kind):
     assert envelope_from_json(foreign(datacontenttype=kind)).data == b"{}"
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "tracestate", "kept"),
+    [
+        (TRACE, "a=1", (TRACE, "a=1")),
+        (TRACE, None, (TRACE, None)),
+        (f"01{TRACE[2:]}-more", "a=1", (f"01{TRACE[2:]}-more", "a=1")),
+        (TRACE, "x" * 513, (TRACE, None)),
+        (TRACE, ",".join("a=1" for _ in range(33)), (TRACE, None)),
+        (TRACE, "caf\u00e9=1", (TRACE, None)),
+        (f"{TRACE}-more", "a=1", (None, None)),
+        (TRACE.upper(), "a=1", (None, None)),
+        (f"ff{TRACE[2:]}", "a=1", (None, None)),
+        ("00-" + "0" * 32 + TRACE[35:], "a=1", (None, None)),
+        ("x" * 9999, "a=1", (None, None)),
+        (17, {}, (None, None)),
+        (None, "a=1", (None, None)),
+    ],
+)
+def test_a_malformed_trace_context_is_dropped_and_refuses_no_message(traceparent, tracestate, kept):
+    document = json.loads(envelope_to_json(envelope()))
+    document.update(traceparent=traceparent, tracestate=tracestate)
+    found = envelope_from_json(json.dumps(document).encode())
+    assert (found.traceparent, found.tracestate) == kept

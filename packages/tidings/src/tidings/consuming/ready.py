@@ -309,7 +309,7 @@ class WorkRunner:
     async def _failed(self, row: Ready, record: Record, work: Work, error: Exception) -> None:
         if work.finished:
             log.error("%s: raised after it had settled; nothing is retried.", self.name, exc_info=error)
-        elif isinstance(error, LeaseLostError):
+        elif error is work.lost:
             log.warning("%s: another worker has taken event %s over.", self.name, record.envelope.id)
         elif isinstance(error, StoreError) and error.retryable and error.store is self._store:
             await self._give_back(row)  # the store itself failed: that is no attempt

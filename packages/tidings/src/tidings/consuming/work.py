@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
 from tidings.consuming.executor import Executor, Opened, driven, is_of_store, opened
-from tidings.errors import TransactionClosedError
+from tidings.errors import LeaseLostError, TransactionClosedError
 from tidings.events import Envelope
 from tidings.publishing.producer import StableIds
 from tidings.publishing.transaction import SyncTransaction, Told, Transaction
@@ -41,10 +41,10 @@ class Work:
         self._settle = settle
         self._begin = begin
         self.executor = executor
-        self._ids = StableIds(envelope, row.subscription)
-        self._key = self._ids.idempotency_key()
+        self._key = StableIds(envelope, row.subscription).idempotency_key()
         self.envelope = envelope
         self.attempt = row.attempt
+        self.lost: LeaseLostError | None = None
         self.finished = False
         self.stopping = False
 
@@ -68,7 +68,7 @@ class Work:
         self._check_unfinished()
         with Told(self._store) as told:
             async with opened(self._store, self.executor) as (statements, joined):
-                transaction, flush = self._begin(statements, self.envelope, self._ids, self.attempt, joined)
+                transaction, flush = self._begin(statements, self.envelope, self._ids(), self.attempt, joined)
                 if joined is not None:
                     joined.join(transaction)
                 try:
@@ -87,7 +87,7 @@ class Work:
         """Do the same in the thread that calls, with an executor that blocks. For the library's own use."""
         self._check_unfinished()
         with Told(self._store) as told, executor.here(self._store, loop) as joined:
-            transaction, flush = self._begin(joined.statements, self.envelope, self._ids, self.attempt, joined)
+            transaction, flush = self._begin(joined.statements, self.envelope, self._ids(), self.attempt, joined)
             face = joined.join(transaction)
             assert isinstance(face, SyncTransaction)
             try:
@@ -107,14 +107,25 @@ class Work:
         self, transaction: Transaction, statements: Statements, flush: Callable[[], Awaitable[None]]
     ) -> None:
         await transaction.keep()
-        await self._settle(statements, self._row)
+        await self._settled(statements)
         await flush()
+
+    def _ids(self) -> StableIds:
+        # Anew for each block: one that was rolled back has published nothing, and the next begins like the first.
+        return StableIds(self.envelope, self._row.subscription)
+
+    async def _settled(self, statements: Statements) -> None:
+        try:
+            await self._settle(statements, self._row)
+        except LeaseLostError as error:
+            self.lost = error
+            raise
 
     async def settle_without_effects(self) -> None:
         """Settle with nothing written. For the library's own use: a handler that returns is settled so."""
 
         async def unit(statements: Statements) -> None:
-            await self._settle(statements, self._row)
+            await self._settled(statements)
 
         with Told(self._store):
             await self._store.run(unit)

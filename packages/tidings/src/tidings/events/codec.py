@@ -21,6 +21,7 @@ from tidings.events.envelope import UNDATED, Envelope, check_attributes
 from tidings.events.event import Event, event_type, reader
 from tidings.events.registry import Registry
 from tidings.events.strict_json import MAX_BYTES, MAX_DEPTH, parse_json
+from tidings.events.trace import is_traceparent, is_tracestate
 from tidings.events.upcasting import Upcaster
 
 MAX_ENVELOPE_BYTES = MAX_BYTES + 131_072
@@ -159,7 +160,8 @@ def envelope_from_json(document: bytes) -> Envelope:
 
     `data` keeps its bytes (without outer spaces); `data_base64` is accepted when it holds JSON; without either
     it is `{}`. A missing `time` becomes UNDATED, a missing correlation the id, a missing schemaversion "1".
-    Foreign attributes are kept in `extensions` as text. Raises StrictJSONError and EnvelopeError.
+    Foreign attributes are kept in `extensions` as text, a malformed trace context is dropped. Raises StrictJSONError
+    and EnvelopeError.
     """
     parsed = parse_json(document, max_bytes=MAX_ENVELOPE_BYTES, max_depth=MAX_DEPTH + 1)
     if not isinstance(parsed, dict):
@@ -168,6 +170,7 @@ def envelope_from_json(document: bytes) -> Envelope:
         raise EnvelopeError(f'specversion is {parsed.get("specversion")!r:.40}; send "1.0".')
     _check_content_type(parsed.get("datacontenttype"))
     fields = {name: parsed[wire] for name, wire in _WIRE_NAMES.items() if parsed.get(wire) is not None}
+    _drop_broken_trace(fields)
     for name in ("id", "source", "type"):
         if name not in fields:
             raise EnvelopeError(f"The envelope has no {name}; CloudEvents requires it.")
@@ -180,6 +183,15 @@ def envelope_from_json(document: bytes) -> Envelope:
     )
     check_attributes(envelope)
     return envelope
+
+
+def _drop_broken_trace(fields: dict[str, Any]) -> None:
+    # As W3C trace context says: what is malformed begins no trace, and is no reason to refuse the message.
+    if not is_traceparent(fields.get("traceparent")):
+        fields.pop("traceparent", None)
+        fields.pop("tracestate", None)
+    elif not is_tracestate(fields.get("tracestate")):
+        fields.pop("tracestate", None)
 
 
 def _check_content_type(value: object) -> None:

@@ -7,6 +7,7 @@ from msgspec import Struct
 from tidings.errors import EventEncodeError
 from tidings.events import MAX_BYTES, Envelope, Event, Registry, derive_id, encode_event, key_of, share_of
 from tidings.events.envelope import MAX_LENGTHS
+from tidings.events.trace import is_traceparent
 from tidings.world import World
 
 HANDLING: ContextVar[Envelope | None] = ContextVar("tidings_handling", default=None)
@@ -99,4 +100,13 @@ def check_id(event_id: str) -> None:
     if not 0 < len(event_id) <= MAX_LENGTHS["id"] or not event_id.isprintable():
         raise EventEncodeError(
             f"The id {event_id!r:.60} cannot be published: use 1 to {MAX_LENGTHS['id']} printable characters."
+        )
+
+
+def check_traceparent(traceparent: str) -> None:
+    """Raise EventEncodeError for what is no traceparent of W3C trace context."""
+    if not is_traceparent(traceparent):
+        raise EventEncodeError(
+            f"traceparent={traceparent!r:.80} cannot be published: W3C trace context wants lower-case hexadecimal such "
+            "as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01; leave it out to begin a trace."
         )

@@ -53,6 +53,12 @@ class FileGuard:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
             lock.close()
+            if self._path in _libraries:
+                raise StoreInUseError(
+                    f"{path} is open for writing in this process already, by another Service or another use of this "
+                    f"one, and SQLite {version} of {library} can corrupt a file that two connections write. Share one "
+                    "Service, or install tidings[apsw] and write sqlite+apsw:// everywhere."
+                ) from None
             raise StoreInUseError(
                 f"{path} is written by process {holder}, and SQLite {version} of {library} can corrupt a file that two "
                 "processes write. Use one process, or install tidings[apsw] and write sqlite+apsw:// everywhere."
