@@ -174,3 +174,19 @@ def test_a_database_that_is_away_is_told_in_three_lines_without_the_password(tmp
     assert "No connection to the database" in why
     assert advice == "What to do: Check that it runs, and ADEXPORT_STORE."
     assert "hunter2" not in done.stderr
+
+
+def test_an_export_without_a_server_needs_no_database(tmp_path, design, feed):
+    arguments = [
+        "export",
+        str(design),
+        "--feed",
+        str(feed),
+        "--size",
+        "300x250",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    done = CliRunner().invoke(main, arguments, env={"ADEXPORT_STORE": "postgresql://ads@127.0.0.1:1/ads"})
+    assert (done.exit_code, json.loads(done.stdout)["done"]) == (0, 2)

@@ -42,6 +42,7 @@ def create_app(application: Application) -> FastAPI:
         exporting=application.exporting,
         start=starter(application),
         now=application.now,
+        keep_days=application.settings.keep_days,
     )
     app.add_middleware(HostCheck, allowed=allowed_hosts(application.settings.host, application.settings.hosts))
     app.router.routes.append(Route("/healthz", health_app(application.service)))

@@ -20,14 +20,18 @@ Act = Callable[[str], Awaitable[object]]
 
 
 class ExportsPages:
-    """Reads through `queries`; `cancel` and `retry` are the use cases behind the buttons, called with an id."""
+    """Reads through `queries`; `cancel` and `retry` are the use cases behind the buttons, called with an id.
 
-    def __init__(self, view: View, queries: Queries, *, cancel: Act, retry: Act) -> None:
+    `keep_days` is after how many days exports are removed; 0 for never.
+    """
+
+    def __init__(self, view: View, queries: Queries, *, cancel: Act, retry: Act, keep_days: int) -> None:
         """Keep what the pages need; nothing is read yet."""
         self._view = view
         self._queries = queries
         self._cancel = cancel
         self._retry = retry
+        self._keep_days = keep_days
 
     def routes(self) -> list[Route]:
         """Return the routes; a twin comes before the page whose path would also fit it."""
@@ -60,6 +64,7 @@ class ExportsPages:
             q=search,
             state=state,
             bars=bars(analytics.days),
+            keep_days=self._keep_days,
         )
 
     async def export(self, request: Request) -> Response:

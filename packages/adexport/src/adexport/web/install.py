@@ -26,15 +26,17 @@ def install_pages(
     exporting: Exporting,
     start: Start,
     now: Callable[[], datetime],
+    keep_days: int,
 ) -> None:
     """Add the pages to `app` (a FastAPI application too), which must not be serving yet.
 
-    `start` records a prepared export and returns its id. `now` gives the current time, aware. The application itself
-    answers errors as problem+json; people get them as pages. The API is expected under `/v1`.
+    `start` records a prepared export and returns its id. `now` gives the current time, aware. `keep_days` is
+    after how many days exports are removed; 0 for never. The application itself answers errors as problem+json; people
+    get them as pages. The API is expected under `/v1`.
     """
     view = View(now)
     making = MakingPages(view, catalogue, exporting, start)
-    exports = ExportsPages(view, queries, cancel=exporting.cancel, retry=exporting.retry)
+    exports = ExportsPages(view, queries, cancel=exporting.cancel, retry=exporting.retry, keep_days=keep_days)
     app.router.routes += [*making.routes(), *exports.routes(), Route("/static/{name}", _static)]
     app.add_middleware(Guard, view=view)
 
