@@ -31,7 +31,7 @@ from tidings.errors import StoreBusyError, StoreUnavailableError, TransactionErr
 from tidings.events import FOREVER, Envelope
 from tidings.hosts import pid_exists, this_host
 from tidings.points import reach
-from tidings.store import PROGRESS_CHANGED, Statements, WorkerRow
+from tidings.store import LOG_CHANGED, PROGRESS_CHANGED, Statements, WorkerRow
 from tidings.world import World
 
 log = logging.getLogger("tidings")
@@ -49,8 +49,8 @@ HOLD_LIMIT = 10.0
 CONNECTIONS = 10
 """Connections of the pool, besides one that listens."""
 
-NET_SECONDS = 1.0
-"""Without notices (behind a pooler) everything is looked at so often; with them, ten times more rarely."""
+NET_SECONDS, NET_WITH_NOTICES = 1.0, 10.0
+"""So often everything is looked at: without notices (behind a pooler), and with them."""
 
 MIGRATION_TRIES, MIGRATION_PAUSE = 30, 1.0
 """How often, and seconds apart, a migration is tried that does not get its locks."""
@@ -307,13 +307,17 @@ class PostgresStore:
                 wake()
 
     async def look_elsewhere(self) -> bool | None:
-        """Look behind the fence; wake everybody if more is decided. True: look again soon."""
+        """Look behind the fence; wake who reads the log if more is decided. True: look again soon.
+
+        Who waits for something else hears of it by notice; now and then everybody is woken.
+        """
         safe = await self._fence.look()
         now = asyncio.get_running_loop().time()
-        net = now - self._last_net > (NET_SECONDS if self.pooled else 10 * NET_SECONDS)
+        net = now - self._last_net > (NET_SECONDS if self.pooled else NET_WITH_NOTICES)
         if safe > self._woken or net:
-            self._woken, self._last_net = safe, now
-            self._wake(set(self._listeners))
+            self._woken = safe
+            self._last_net = now if net else self._last_net
+            self._wake([topic for topic in self._listeners if net or is_of_the_log(topic)])
             return True
         return self._fence.waiting
 
@@ -364,6 +368,11 @@ class PostgresStore:
             "fence held seconds": seconds,
             "fence held doing": query,
         }
+
+
+def is_of_the_log(topic: str) -> bool:
+    """Say whether a topic is told by new events in the log: a type of theirs, or that there are any."""
+    return topic == LOG_CHANGED or not topic.startswith("#")
 
 
 async def _no_reset(_connection: object) -> None:
