@@ -145,6 +145,22 @@ class LogSuite(Opening):
             assert await store.reading.subscriptions() == []
             assert not await store.run(lambda s: s.pause("new", None, None))
 
+    async def test_a_name_that_comes_again_has_another_version(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+
+            async def version_of(name: str) -> int:
+                await store.run(lambda s: s.register(subscription(name)))
+                return next(row.version for row in await store.reading.subscriptions() if row.name == name)
+
+            assert [await version_of("a"), await version_of("a"), await version_of("b")] == [1, 1, 1]
+            await store.run(lambda s: s.forget("a"))
+            assert await version_of("a") == 2
+            await store.run(lambda s: s.rename("a", "c"))
+            assert [await version_of("c"), await version_of("a")] == [2, 3]
+            await store.run(lambda s: s.forget("c"))
+            await store.run(lambda s: s.rename("b", "c"))
+            assert [await version_of("c"), await version_of("b")] == [3, 2]
+
     async def test_a_fence_lets_no_owner_go_on_and_moves_nothing(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await store.run(lambda s: s.register(subscription(start=3)))
