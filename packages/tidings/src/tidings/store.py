@@ -194,7 +194,7 @@ class ProgressStatements(Protocol):
         """Keep every other transaction that registers, lands or takes lanes waiting until this one has ended."""
 
     async def register(self, row: SubscriptionRow) -> None:
-        """Write a subscription. The first time, its lanes begin at `start`; later, only what it declares changes."""
+        """Write a subscription: first with lanes at `start` in its name's next version, later what it declares."""
 
     async def subscriptions(self, *, steady: bool = False) -> list[SubscriptionRow]:
         """Return every subscription on this log. `steady`: nobody registers until this transaction has ended."""

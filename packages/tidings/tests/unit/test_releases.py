@@ -10,7 +10,8 @@ import pytest
 
 from tidings import Event, Service, Transaction, Work
 from tidings.errors import OperationError
-from tidings.operations import narrow, where
+from tidings.events import derive_id
+from tidings.operations import forget, narrow, where
 from tidings.store import DISCARDED, PARKED
 from tidings.testing.unfinished import unfinished
 
@@ -133,3 +134,47 @@ async def test_a_type_is_given_up_by_an_operator_alone(tmp_path: Path) -> None:
         assert await states(new) == {DISCARDED: 1}
         with pytest.raises(OperationError, match="forget"):
             await narrow(new.store, "take", Asked.__event_type__.name, actor="ann", reason="over", now=1)
+
+
+async def test_a_name_that_was_forgotten_publishes_other_facts_when_it_comes_again(tmp_path: Path) -> None:
+    def made() -> Service:
+        service = Service("again", store=f"sqlite+apsw:///{tmp_path}/again.db")
+        service.register(Answered)
+
+        @service.subscribe(Asked, start="beginning")
+        async def in_transaction(event: Asked, tx: Transaction) -> None:
+            tx.publish(Answered(key=event.key))
+
+        @service.subscribe(Asked, start="beginning")
+        async def as_work(event: Asked, work: Work) -> None:
+            async with work.finish() as tx:
+                tx.publish(Answered(key=work.idempotency_key))
+
+        return service
+
+    async def answers(service: Service) -> list[str]:
+        return [row[0] for row in await service.fetch_all("SELECT id FROM tidings_log WHERE causation IS NOT NULL")]
+
+    async with made() as first:
+        asked = await first.publish(Asked(key="a"))
+        await quiet(first)
+        assert sorted(await answers(first)) == sorted(
+            derive_id("again", asked.id, name, 0) for name in ("in_transaction", "as_work")
+        )
+        for name in ("in_transaction", "as_work"):
+            await forget(first.store, name)
+        async with made() as second:  # the first one runs on, and must leave the new subscriptions alone
+            await quiet(second)
+            ids = await answers(second)
+            assert len(set(ids)) == len(ids) == 4
+            assert (await states_of(second)) == {}
+            keys = await second.fetch_all("SELECT DISTINCT data FROM tidings_log WHERE type = 'releases.answered'")
+            assert len(keys) == 3  # the key for outside systems is another one too
+            assert second.worker is not None
+            for name in ("in_transaction", "as_work"):
+                steps = await second.store.reading.steps(name)
+                assert {step.owner for step in steps} <= {second.worker.id, None}
+
+
+async def states_of(service: Service) -> dict[tuple[str, str], int]:
+    return dict(await service.store.reading.counts())

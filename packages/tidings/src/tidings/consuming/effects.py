@@ -161,7 +161,7 @@ class Effects:
             self._world,
             Cause.of(envelope),
             envelope=envelope,
-            ids=StableIds(envelope, self._subscription.name),
+            ids=StableIds(envelope, self._subscription.author),
             attempt=attempt,
             guarded=batch.guarded,
             opened=batch.opened,

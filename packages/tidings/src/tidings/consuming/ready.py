@@ -249,8 +249,8 @@ class WorkRunner:
                 await statements.give_back(row, counted=False)
 
     def _start(self, row: Ready, record: Record) -> asyncio.Task[None]:
-        executor = self._subscription.executor
-        work = Work(row, record.envelope, self._store, self._world, settle, self._begin, executor)
+        author, executor = self._subscription.author, self._subscription.executor
+        work = Work(row, record.envelope, self._store, self._world, settle, self._begin, author, executor)
         task = asyncio.get_running_loop().create_task(self._deliver(row, record, work))
         self._running[task] = work
         self._rows.append(row)

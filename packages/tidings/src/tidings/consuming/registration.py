@@ -1,5 +1,6 @@
 """The first thing a worker does: write its subscriptions to the store, miss none, and bring parked events back."""
 
+import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -18,8 +19,10 @@ PAGE = 200
 """Parked events that one sweep reads at a time."""
 
 
-async def register(statements: Statements, service: str, subscriptions: Sequence[Subscription]) -> None:
-    """Write the subscriptions of a service.
+async def register(
+    statements: Statements, service: str, subscriptions: Sequence[Subscription]
+) -> Sequence[Subscription]:
+    """Write the subscriptions of a service; return them in the versions that the store has.
 
     Raises SubscriptionVanishedError when the store knows one that the code no longer declares, ServiceError when
     another service has the name.
@@ -41,6 +44,8 @@ async def register(statements: Statements, service: str, subscriptions: Sequence
             await _check_settled(statements, row, subscription)
         await _write(statements, await _row(statements, service, subscription, row), row, subscription)
     _check_vanished(service, known.values(), {subscription.name for subscription in subscriptions})
+    versions = {row.name: row.version for row in await statements.subscriptions()}
+    return [dataclasses.replace(one, version=versions[one.name]) for one in subscriptions]
 
 
 async def _write(

@@ -62,6 +62,7 @@ class LaneRunner:
         outage: Outage,
         alive: Callable[[], Collection[str]],
         on_pause: Callable[[bool], None] = lambda paused: None,
+        version: int | None = None,
     ) -> None:
         self.name = name
         self.lanes = Lanes(name, types, store, worker)
@@ -71,12 +72,13 @@ class LaneRunner:
         self._use = use
         self._alive = alive
         self._on_pause = on_pause
+        self._version = version
         self._wake = asyncio.Event()
         self._stopping = False
         self._rebalance = True
         self._holding = True  # until looked, there may be exceptions
         self._released = True
-        self._paused = False
+        self._paused = self._forgotten = False
         self._look_at_row = True
         self._next_due: int | None = None
         self._look_at = 0.0
@@ -168,14 +170,16 @@ class LaneRunner:
 
     async def _turn(self) -> bool:
         """Do one thing; say whether there may be more to do at once."""
+        if self._look_at_row:
+            self._look_at_row = False
+            await self._read_row()
+        if self._forgotten:
+            return False
         await self._look_at_lanes()
         if self._rebalance:
             self._rebalance = False
             if await self.lanes.rebalance(self._alive()):
                 self._holding = self._released = True
-        if self._look_at_row:
-            self._look_at_row = False
-            await self._read_row()
         if self._paused or self.outage.wait(asyncio.get_running_loop().time()):
             return False
         if self._holding or self._released:
@@ -193,8 +197,10 @@ class LaneRunner:
 
     async def _read_row(self) -> None:
         rows = {row.name: row for row in await self._store.reading.subscriptions()}
-        # One that an operator made the store forget is paused too: nothing may be settled for it any more.
-        self._paused = self.name not in rows or rows[self.name].paused_by is not None
+        # What an operator made the store forget is paused too, also if another process has declared it again since:
+        # this one would publish under the ids of what is forgotten. It must be started again.
+        self._forgotten = self.name not in rows or self._version not in (None, rows[self.name].version)
+        self._paused = self._forgotten or rows[self.name].paused_by is not None
         self._on_pause(self._paused)
 
     async def _due(self) -> list[Held]:

@@ -33,7 +33,8 @@ _SHAPES: dict[Any, tuple[str, bool]] = {
 class Subscription:
     """A named consumer of some events. Made by `Service.subscribe`; `kind` and `is_async` follow from the handler.
 
-    `as_logged`: ordered, and content with the order in which a transport's messages have landed.
+    `as_logged`: ordered, and content with the order in which a transport's messages have landed. `version` is the
+    store's: another one for each time that the name was forgotten and declared again.
     """
 
     name: str
@@ -52,6 +53,12 @@ class Subscription:
     start: Start = "now"
     renamed_from: str | None = None
     executor: Executor | None = None
+    version: int = 1
+
+    @property
+    def author(self) -> str:
+        """What the ids of its outgoing events derive from: a name that comes again publishes other facts."""
+        return self.name if self.version == 1 else f"{self.name}\n{self.version}"  # no name holds a line's end
 
     @property
     def types(self) -> tuple[str, ...]:

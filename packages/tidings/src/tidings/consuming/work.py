@@ -33,15 +33,17 @@ class Work:
         world: World,
         settle: Settle,
         begin: MakeTransaction,
+        author: str,
         executor: Executor | None = None,
     ) -> None:
         self._row = row
+        self._author = author
         self._store = store
         self._world = world
         self._settle = settle
         self._begin = begin
         self.executor = executor
-        self._key = StableIds(envelope, row.subscription).idempotency_key()
+        self._key = StableIds(envelope, author).idempotency_key()
         self.envelope = envelope
         self.attempt = row.attempt
         self.lost: LeaseLostError | None = None
@@ -112,7 +114,7 @@ class Work:
 
     def _ids(self) -> StableIds:
         # Anew for each block: one that was rolled back has published nothing, and the next begins like the first.
-        return StableIds(self.envelope, self._row.subscription)
+        return StableIds(self.envelope, self._author)
 
     async def _settled(self, statements: Statements) -> None:
         try:

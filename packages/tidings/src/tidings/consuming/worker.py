@@ -109,7 +109,7 @@ class Worker:
         await self._membership_changed()  # the first beat may have buried a worker whose work nobody took back
 
     async def _register(self, statements: Statements) -> None:
-        await register(statements, self._row.service, self._subscriptions)
+        self._subscriptions = await register(statements, self._row.service, self._subscriptions)
         if self._transport is not None:
             head = await statements.head()
             await statements.register(SubscriptionRow(self._relay_name, self._row.service, RELAY, True, (), head))
@@ -147,10 +147,12 @@ class Worker:
             self.work.append(work)
             self._start(work.run())
             use: Use = Filling(subscription, self._store, self._world)
-            self._start_lanes(subscription.name, subscription.types, use, Outage(None), work=work)
+            self._start_lanes(
+                subscription.name, subscription.types, use, Outage(None), version=subscription.version, work=work
+            )
         else:
             use = Effects(subscription, pipeline, self._producer, self._store, self._world, self._one_careful)
-            self._start_lanes(subscription.name, subscription.types, use, outage)
+            self._start_lanes(subscription.name, subscription.types, use, outage, version=subscription.version)
 
     def _start_lanes(
         self,
@@ -159,6 +161,7 @@ class Worker:
         use: Use,
         outage: Outage,
         *,
+        version: int | None = None,
         role: str | None = None,
         work: WorkRunner | None = None,
     ) -> None:
@@ -172,6 +175,7 @@ class Worker:
             outage,
             lambda: self.heartbeat.alive_as(role or handles(name)),
             work.pause if work is not None else lambda paused: None,
+            version,
         )
         self.lanes.append(runner)
         self._start(runner.run())

@@ -77,7 +77,7 @@ class ProgressStatements(Speaker):
             row.ordered,
             list(row.types),
             row.start,
-            row.version,
+            max(row.version, await self._last_version(row.name) + 1),
             row.paused_by,
             row.paused_because,
         )
@@ -111,17 +111,32 @@ class ProgressStatements(Speaker):
 
     async def rename(self, old: str, new: str) -> None:
         """Give a subscription another name; its progress and exceptions go with it."""
-        await self._db.run("UPDATE tidings.subscription SET name = $2 WHERE name = $1", old, new)
+        await self._keep_version(old)
+        sql = "UPDATE tidings.subscription SET name = $2, version = greatest(version, $3) WHERE name = $1"
+        await self._db.run(sql, old, new, await self._last_version(new) + 1)
         for table in _OWNED_BY_SUBSCRIPTION:
             await self._db.run(f"UPDATE {table} SET subscription = $2 WHERE subscription = $1", old, new)
         self.touched.add(SUBSCRIPTION_CHANGED)
 
     async def forget(self, name: str) -> None:
         """Remove a subscription with its progress and exceptions."""
+        await self._keep_version(name)
         await self._db.run("DELETE FROM tidings.subscription WHERE name = $1", name)
         for table in _OWNED_BY_SUBSCRIPTION:
             await self._db.run(f"DELETE FROM {table} WHERE subscription = $1", name)
         self.touched.add(SUBSCRIPTION_CHANGED)
+
+    async def _keep_version(self, name: str) -> None:
+        """Remember the version of a subscription whose name becomes free: what it published has ids of it."""
+        await self._db.run(
+            "INSERT INTO tidings.meta (name, value) SELECT 'version:' || name, version::text FROM tidings.subscription "
+            "WHERE name = $1 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            name,
+        )
+
+    async def _last_version(self, name: str) -> int:
+        rows = await self._db.rows("SELECT value FROM tidings.meta WHERE name = $1", f"version:{name}")
+        return int(rows[0][0]) if rows else 0
 
     async def pause(self, name: str, actor: str | None, reason: str | None) -> bool:
         """Pause a subscription in somebody's name, or resume it (no actor); say whether there is such a one."""

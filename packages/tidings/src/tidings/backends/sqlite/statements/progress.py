@@ -48,7 +48,7 @@ class ProgressStatements(Speaker):
                 row.ordered,
                 msgspec.json.encode(row.types).decode(),
                 row.start,
-                row.version,
+                max(row.version, self._last_version(row.name) + 1),
                 row.paused_by,
                 row.paused_because,
             ),
@@ -81,17 +81,32 @@ class ProgressStatements(Speaker):
 
     async def rename(self, old: str, new: str) -> None:
         """Give a subscription another name; its progress and exceptions go with it."""
-        self._db.run("UPDATE tidings_subscription SET name = ?2 WHERE name = ?1", (old, new))
+        self._keep_version(old)
+        sql = "UPDATE tidings_subscription SET name = ?2, version = max(version, ?3) WHERE name = ?1"
+        self._db.run(sql, (old, new, self._last_version(new) + 1))
         for table in _OWNED_BY_SUBSCRIPTION:
             self._db.run(f"UPDATE {table} SET subscription = ?2 WHERE subscription = ?1", (old, new))
         self.touched.add(SUBSCRIPTION_CHANGED)
 
     async def forget(self, name: str) -> None:
         """Remove a subscription with its progress and exceptions."""
+        self._keep_version(name)
         self._db.run("DELETE FROM tidings_subscription WHERE name = ?1", (name,))
         for table in _OWNED_BY_SUBSCRIPTION:
             self._db.run(f"DELETE FROM {table} WHERE subscription = ?1", (name,))
         self.touched.add(SUBSCRIPTION_CHANGED)
+
+    def _keep_version(self, name: str) -> None:
+        """Remember the version of a subscription whose name becomes free: what it published has ids of it."""
+        self._db.run(
+            "INSERT OR REPLACE INTO tidings_meta (name, value) SELECT 'version:' || name, version "
+            "FROM tidings_subscription WHERE name = ?1",
+            (name,),
+        )
+
+    def _last_version(self, name: str) -> int:
+        rows = self._db.rows("SELECT value FROM tidings_meta WHERE name = ?1", (f"version:{name}",))
+        return int(rows[0][0]) if rows else 0
 
     async def pause(self, name: str, actor: str | None, reason: str | None) -> bool:
         """Pause a subscription in somebody's name, or resume it (no actor); say whether there is such a one."""
