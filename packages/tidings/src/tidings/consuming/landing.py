@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import logging
-import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
@@ -13,7 +12,7 @@ from msgspec.structs import replace
 from tidings.consuming.subscription import RELAY, Subscription
 from tidings.errors import EnvelopeError, ServiceError, StrictJSONError, TransportError
 from tidings.events import UNDATED, Envelope, check, derive_id, envelope_from_json
-from tidings.events.envelope import is_clean
+from tidings.events.trace import is_traceparent, is_tracestate
 from tidings.points import reach
 from tidings.store import DEAD, LANDING, PARKED, Held, Statements, Store, SubscriptionRow
 from tidings.transport import Delivery, Transport
@@ -35,12 +34,6 @@ PAUSE_SECONDS = 1.0
 
 EXTENSIONS = 3
 """So many times within a lease it is extended, while landing is slow."""
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-"""W3C Trace Context, 3.2."""
-
-_TRACESTATE_LENGTH = 512
-"""W3C Trace Context, 3.3.1.5."""
 
 
 def check_order(subscriptions: Iterable[Subscription], transport: Transport | None) -> None:
@@ -231,8 +224,7 @@ class Landing:
 
 def _traced(envelope: Envelope, delivery: Delivery) -> Envelope:
     """Return an envelope with the broker's own trace, if it has none itself."""
-    parent, state = delivery.headers.get("traceparent", ""), delivery.headers.get("tracestate")
-    if envelope.traceparent is not None or not _TRACEPARENT.fullmatch(parent):
+    parent, state = delivery.headers.get("traceparent"), delivery.headers.get("tracestate")
+    if envelope.traceparent is not None or not is_traceparent(parent):
         return envelope
-    kept = state if state and len(state) <= _TRACESTATE_LENGTH and is_clean(state) else None
-    return replace(envelope, traceparent=parent, tracestate=kept)
+    return replace(envelope, traceparent=parent, tracestate=state if is_tracestate(state) else None)
