@@ -12,8 +12,6 @@ from typing import Any
 
 import asyncpg
 
-from tidings.backends.postgres.driver import Session
-
 log = logging.getLogger("tidings")
 
 CHANNEL = "tidings"
@@ -37,12 +35,10 @@ class Notices:
 
     def __init__(
         self,
-        session: Session,
         connect: Callable[[], Awaitable["asyncpg.Connection[Any]"]],
         me: str,
         heard: Callable[[set[str] | None], None],
     ) -> None:
-        self._session = session
         self._connect = connect
         self._me = me
         self._heard = heard
@@ -50,6 +46,7 @@ class Notices:
         self._sending: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._connection: asyncpg.Connection[Any] | None = None
+        self._turn = asyncio.Lock()  # a connection says one thing at a time
 
     async def start(self) -> None:
         """Listen from now on; raises what connecting raises."""
@@ -80,10 +77,16 @@ class Notices:
             if len(payload.encode()) > LONGEST_PAYLOAD:
                 payload = f"{self._me}\n{EVERYTHING}"
             try:
-                await self._session.rows("SELECT pg_notify($1, $2)", CHANNEL, payload)
+                await self._say("SELECT pg_notify($1, $2)", CHANNEL, payload)
             except Exception as error:
                 log.debug("A notice could not be sent; others will see it when they poll: %s", error)
             await asyncio.sleep(DEBOUNCE_SECONDS)
+
+    async def _say(self, sql: str, *args: str) -> None:
+        # On the connection that listens: those of the pool may all be taken, by handlers for example.
+        assert self._connection is not None  # it listens since the start
+        async with self._turn:
+            await self._connection.fetch(sql, *args, timeout=PONG_SECONDS)
 
     async def _connect_and_listen(self) -> None:
         closed = asyncio.Event()
@@ -118,7 +121,7 @@ class Notices:
     async def _ping(self) -> None:
         assert self._connection is not None  # it listens
         try:
-            await self._connection.execute("SELECT 1", timeout=PONG_SECONDS)
+            await self._say("SELECT 1")
         except Exception:
             self._connection.terminate()
             self._closed.set()

@@ -129,7 +129,7 @@ class PostgresStore:
             await self._listen()
 
     async def _listen(self) -> None:
-        self._notices = Notices(self._session, self._connect, self._world.fresh_id(), self._heard)
+        self._notices = Notices(self._connect, self._world.fresh_id(), self._heard)
         try:
             async with connecting():
                 await self._notices.start()
