@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-CUT_SECONDS = 0.1
+CUT_SECONDS = 0.4
 ALL_AT_ONCE = 10
 """One cut in so many ends every connection, the others one each."""
 
-SHUT_AT, SHUT_SECONDS = 50, 2.0
+SHUT_AT, SHUT_SECONDS = 20, 2.0
 """At this cut the database lets nobody in for a while, as a restarting server does."""
 
 ONE = "ORDER BY random() LIMIT 1"

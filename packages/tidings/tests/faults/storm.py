@@ -4,7 +4,8 @@
 
 With ADMIN, the URL of another database on the same Postgres, connections to the store are cut all the time, too.
 Processes are forked from this one, which has everything imported and no file open: a start costs milliseconds. A
-process kills itself with SIGKILL at the n-th visit of its point, so nothing of it runs any further.
+process kills itself with SIGKILL at the n-th visit of one of the points that were not hit often enough yet, whichever
+it comes to first; nothing of it runs any further.
 """
 
 import asyncio
@@ -16,21 +17,30 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from cuts import cut_for_ever, let_in
-from storm_service import CLIENT_SECONDS, Client, Operator, is_drained, kind_of, make_service
+from storm_service import Client, Operator, is_drained, kind_of, make_service
 
 from tidings import points
 from tidings.consuming import leases
 from tidings.errors import StoreUnavailableError
 
-OVERDUE_SECONDS = 6.0
-"""A process that has not reached its point by then is ended, and the point is tried again later."""
+OVERDUE_SECONDS = 10.0
+"""A process that has come to none of its points by then is ended."""
 
-TRIES = 3
-"""How often a point may be tried for each hit that is wanted."""
+TRIES = 4
+"""How many processes may live for each hit that is wanted."""
+
+HITS_TO_A_POWER_CUT = {"sqlite": 1_000_000, "postgresql": 2}
+"""Kind of store -> at every how many hits the other processes are killed too, as when a machine loses power. Not on
+SQLite, where each point is hit so much more often that it would take too long."""
+
+SHORT_LIVES, SHORT_SECONDS = 2, 0.5
+"""After a loss of power so many processes in each place are killed before long, wherever they are: while they start,
+or take over."""
 
 DRAIN_SECONDS = 60.0
 BEAT_SECONDS = 0.3
@@ -42,14 +52,14 @@ def visits(random: Random, point: str) -> int:
     return random.randint(1, 2 if point.startswith(("redrive", "work.failed", "lane.taken")) else 5)
 
 
-def kill_at(point: str, visit: int) -> None:
-    """Kill this process at the n-th visit of a point."""
-    left = visit
+def kill_at(visits: dict[str, int], hits: Path) -> None:
+    """Kill this process at the n-th visit of a point, whichever comes first; leave the point's name in a file."""
+    left = Counter(visits)
 
     def visited(reached: str) -> None:
-        nonlocal left
-        left -= reached == point
-        if not left:
+        left[reached] -= 1
+        if left[reached] == 0:
+            hits.joinpath(str(os.getpid())).write_text(reached)
             os.kill(os.getpid(), signal.SIGKILL)
 
     points.watch(visited)
@@ -57,11 +67,10 @@ def kill_at(point: str, visit: int) -> None:
 
 async def live(folder: Path, store: str, random: Random, clients: int) -> None:
     """Run the service with clients and an operator until killed. A start that was cut off is made again."""
-    seconds = CLIENT_SECONDS[kind_of(store)]
     while True:
         try:
             async with make_service(folder, store) as service:
-                client = Client(service, folder, random, clients, seconds)
+                client = Client(service, folder, random, store, clients)
                 await asyncio.gather(client.run(), Operator(service).run())
         except StoreUnavailableError as error:
             print("a start was cut off:", error, file=sys.stderr)
@@ -110,60 +119,91 @@ def cutting(folder: Path, store: str, admin: str | None) -> Iterator[Callable[[]
             asyncio.run(let_in(admin, store))
 
 
+@dataclass
+class _Life:
+    until: float
+    short: bool
+    ended: bool = False
+
+
 class Storm:
-    """Keeps so many processes alive until every point was hit often enough, or was tried often enough."""
+    """Keeps so many processes alive until every point was hit often enough, or enough have lived."""
 
     def __init__(self, folder: Path, store: str, processes: int, hits: int, seed: int) -> None:
         self._folder = folder
         self._store = store
         self._processes = processes
         self._random = Random(seed)
-        self._wanted = [point for point in points.POINTS for _ in range(hits)]
-        self._random.shuffle(self._wanted)
-        self._tries = len(self._wanted) * TRIES
-        self._running: dict[int, tuple[str, float]] = {}
+        self._wanted = hits
+        self._lives = len(points.POINTS) * hits * TRIES
+        self._running: dict[int, _Life] = {}
+        self._reports = folder / "hits"
+        self._reports.mkdir()
+        self._to_a_power_cut = HITS_TO_A_POWER_CUT[kind_of(store)]
+        self._short_lives = 0
         self.hits: Counter[str] = Counter()
-        self.overdue: Counter[str] = Counter()
+        self.felled = 0
+        self.overdue = 0
         self.crashed: list[str] = []
 
     def blow(self) -> None:
         """Start and kill until all is hit."""
-        while (self._wanted and self._tries) or self._running:
-            while self._wanted and self._tries and len(self._running) < self._processes:
-                self._start(self._wanted.pop())
+        while (missing := self._missing()) and self._lives and not self.crashed:
+            while len(self._running) < self._processes:
+                self._start(missing)
             self._end_overdue()
             self._reap()
             time.sleep(0.002)
+        self._lose_power()
+        while self._running:
+            self._end_overdue()
+            self._reap()
 
-    def _start(self, point: str) -> None:
-        self._tries -= 1
-        visit, random = visits(self._random, point), Random(self._random.getrandbits(64))
+    def _missing(self) -> list[str]:
+        return [point for point in points.POINTS if self.hits[point] < self._wanted]
+
+    def _start(self, missing: list[str]) -> None:
+        self._lives -= 1
+        visiting = {point: visits(self._random, point) for point in missing}
+        random = Random(self._random.getrandbits(64))
 
         def life() -> None:
-            kill_at(point, visit)
+            kill_at(visiting, self._reports)
             asyncio.run(live(self._folder, self._store, random, self._processes))
 
-        self._running[fork(life)] = (point, time.monotonic())
+        short, self._short_lives = self._short_lives > 0, max(0, self._short_lives - 1)
+        seconds = self._random.uniform(0, SHORT_SECONDS) if short else OVERDUE_SECONDS
+        self._running[fork(life)] = _Life(time.monotonic() + seconds, short)
 
     def _end_overdue(self) -> None:
-        for pid, (point, started) in self._running.items():
-            if point and time.monotonic() - started > OVERDUE_SECONDS:
-                os.kill(pid, signal.SIGTERM)
+        for pid, life in self._running.items():
+            if not life.ended and time.monotonic() > life.until:
+                life.ended = True
+                os.kill(pid, signal.SIGKILL if life.short else signal.SIGTERM)
 
     def _reap(self) -> None:
         pid, status = os.waitpid(-1, os.WNOHANG) if self._running else (0, 0)
         if not pid:
             return
-        point, _ = self._running.pop(pid)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            self.hits[point] += 1
-            return
-        self._wanted.insert(0, point)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM:
-            self.overdue[point] += 1
+        life, report = self._running.pop(pid), self._reports / str(pid)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        if killed and report.exists():
+            self.hits[report.read_text()] += 1
+            report.unlink()
+            if self.hits.total() % self._to_a_power_cut == 0:
+                self._lose_power()
+        elif killed:
+            self.felled += 1
+            self._lives += life.short
+        elif os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM:
+            self.overdue += 1
         else:
-            self.crashed.append(f"on the way to {point}: {os.waitstatus_to_exitcode(status)}")
-            self._tries = 0  # a defect, not the storm: no need to see it again
+            self.crashed.append(str(os.waitstatus_to_exitcode(status)))  # a defect, not the storm
+
+    def _lose_power(self) -> None:
+        for life in self._running.values():
+            life.until, life.short = 0.0, True
+        self._short_lives = SHORT_LIVES * self._processes
 
     def calm(self) -> bool:
         """Let everything drain; say whether it did in time."""
@@ -194,6 +234,7 @@ def main() -> None:
     drained = storm.calm()
     report = {
         "hits": storm.hits,
+        "kills": storm.hits.total() + storm.felled,
         "overdue": storm.overdue,
         "crashed": storm.crashed,
         "drained": drained,
