@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidings.events import MAX_ENVELOPE_BYTES, Envelope, envelope_from_json, envelope_to_json
+from tidings.events import MAX_BYTES, Envelope, envelope_from_json, envelope_to_json
 from tidings.testing.conformance.samples import envelope
 from tidings.testing.conformance.transports.opening import TransportOpening, claimed, ids
 
@@ -70,7 +70,7 @@ class DeliverySuite(TransportOpening):
 
     async def test_the_largest_is_taken_and_what_is_larger_is_refused_alone(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as transport:
-            limit = min(transport.capabilities.max_bytes, MAX_ENVELOPE_BYTES)
+            limit = min(transport.capabilities.max_bytes, MAX_BYTES)
             largest, larger = sized("largest", limit), sized("larger", transport.capabilities.max_bytes + 1)
             refused = await transport.send([envelope("before"), larger])
             refused += await transport.send([envelope("after")])
