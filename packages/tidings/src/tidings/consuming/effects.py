@@ -82,6 +82,7 @@ class Effects:
         self._one_careful = one_careful
         self.batch = store.batch
         self._subscription = subscription
+        self._author = subscription.author
         self._pipeline = pipeline
         self._producer = producer
         self._store = store
@@ -161,7 +162,7 @@ class Effects:
             self._world,
             Cause.of(envelope),
             envelope=envelope,
-            ids=StableIds(envelope, self._subscription.author),
+            ids=StableIds(envelope, self._author),
             attempt=attempt,
             guarded=batch.guarded,
             opened=batch.opened,

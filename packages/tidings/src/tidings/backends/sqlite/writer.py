@@ -107,7 +107,9 @@ class Writer:
         Raises TransactionHeldTooLongError, after a rollback, when the block lasts longer than the hold limit.
         """
         self._refuse_inside()
-        async with self._turns() as turn:
+        await self._turn.acquire()
+        turn = _Turn()
+        try:
             await self._begin()
             # Its own, so that it can be ended for good while others go on.
             statements = self._new_statements()
@@ -133,14 +135,6 @@ class Writer:
                 if not turn.over:
                     self._holder = None
             await self._commit(statements)
-
-    @asynccontextmanager
-    async def _turns(self) -> AsyncIterator[_Turn]:
-        """Wait for a turn, and give it to the next one at the end, unless that was done by force."""
-        await self._turn.acquire()
-        turn = _Turn()
-        try:
-            yield turn
         finally:
             if not turn.over:
                 self._turn.release()
