@@ -33,6 +33,13 @@ async def test_what_is_sent_is_received_byte_for_byte(redis: RedisServer, opened
     assert found[1].headers == {"name": "shop.order.placed"}
 
 
+async def test_large_events_go_out_in_pieces(redis: RedisServer, opened: Opening) -> None:
+    transport = await opened(redis.url(queue="q", inward="q"))
+    sent = [envelope(f"e{number}", {"text": "x" * 900_000}) for number in range(12)]
+    assert await transport.send(sent) == []
+    assert [envelope_from_json(delivery.body) for delivery in await received(transport, 12)] == sent
+
+
 async def test_what_cannot_be_sent_is_refused_alone(redis: RedisServer, opened: Opening) -> None:
     transport = await opened(redis.url(queue="q", inward="q"))
     large = envelope("large", {"text": "x" * (transport.capabilities.max_bytes + 1)})

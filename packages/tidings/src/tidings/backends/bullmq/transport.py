@@ -24,7 +24,14 @@ from tidings.world import World
 log = logging.getLogger("tidings")
 
 BATCH = 100
-"""Jobs that one piece of commands adds, takes or completes at most."""
+"""Jobs that one piece of commands takes or completes at most, and that are taken ahead."""
+
+MAX_BATCH = 300
+"""Events that are sent at a time. Of 100 the relay's own commit takes more of the time (0.57 of a plain loop, against
+0.84 of 300 and 0.82 of 1000); more are more memory where events are large."""
+
+PIECE_BYTES = 4_000_000
+"""Bytes after which what is sent goes out in another piece, with a time to answer of its own."""
 
 BLOCK_SECONDS = 5
 """So long Redis holds a question for work open before it says that there is none, as Node's workers have it."""
@@ -61,7 +68,7 @@ class BullMQTransport:
             # BullMQ is first in, first out for one receiver; with several, or after a crash, it is not.
             ordered_by_key=False,
             max_bytes=MAX_ENVELOPE_BYTES,
-            max_batch=BATCH,
+            max_batch=MAX_BATCH,
             lease_seconds=address.lock,
             max_delay=MAX_DELAY,
             receives=address.inward is not None,
@@ -113,7 +120,7 @@ class BullMQTransport:
             await link.close()
 
     async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
-        """Add events as jobs, in one piece; an event whose job is there already is not added again."""
+        """Add events as jobs, many in one piece; an event whose job is there already is not added again."""
         refused: list[Refusal] = []
         jobs: list[tuple[Envelope, bytes]] = []
         for envelope in envelopes:
@@ -181,11 +188,17 @@ class BullMQTransport:
         """Add jobs under these ids; return those whose id a job of another source has."""
         if not jobs or self._out is None:
             return []
-        commands = []
+        commands: list[bytes] = []
+        replies: list[Any] = []
+        waiting = 0
         for (envelope, body), job_id in zip(jobs, ids, strict=True):
             commands.append(self._out.add(envelope, job_id, body, self._now(), self._address.attempts))
             commands.append(self._out.options_of(job_id))
-        replies = await self._sending.run(commands)
+            waiting += len(body)
+            if waiting > PIECE_BYTES:
+                replies += await self._sending.run(commands)
+                commands, waiting = [], 0
+        replies += await self._sending.run(commands)
         return [
             job for job, options in zip(jobs, replies[1::2], strict=True) if not self._out.is_of(options, job[0].source)
         ]
