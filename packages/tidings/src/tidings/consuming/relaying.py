@@ -2,20 +2,24 @@
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import Outage
 from tidings.consuming.runner import Taken
 from tidings.publishing.relay import Relay
 from tidings.store import RETRY, Held, LaneStep, Record, Statements, Store
+from tidings.world import World
 
 
 class Relaying:
     """Implements runner.Use around publishing.relay."""
 
-    def __init__(self, relay: Relay, store: Store) -> None:
+    def __init__(self, relay: Relay, store: Store, world: World) -> None:
         self.batch = relay.batch
         self._relay = relay
         self._store = store
+        self._world = world
 
     async def take(
         self, records: Sequence[Record], lanes: Lanes, *, holding: Callable[[], bool], outage: Outage
@@ -52,10 +56,9 @@ class Relaying:
             async def unit(
                 statements: Statements, row: Held = row, again: Held | None = again, steps: Sequence[LaneStep] = steps
             ) -> None:
-                if again is None:
-                    await statements.unhold(row.subscription, row.position)
-                else:
-                    await statements.hold([again])
+                current = await statements.held(row.subscription, [row.position])
+                if current and current[0].state == row.state:  # else an operator has discarded it meanwhile
+                    await self._settle(statements, row, again)
                 await lanes.insert(statements, steps)
 
             await self._store.run(unit)
@@ -65,3 +68,13 @@ class Relaying:
             elif again.state == RETRY:
                 taken.failed.append(row.position)
         return taken
+
+    async def _settle(self, statements: Statements, row: Held, again: Held | None) -> None:
+        if again is not None:
+            await statements.hold([again])
+            return
+        await statements.unhold(row.subscription, row.position)
+        follower = await statements.next_behind(row.subscription, row.key) if row.key is not None else None
+        if follower is not None:  # the head of its key now, whose turn comes at once
+            now = self._world.now()
+            await statements.hold([replace(follower, state=RETRY, due=now, updated=now)])

@@ -182,7 +182,9 @@ class Worker:
 
     def _start_relay(self, transport: Transport) -> None:
         relay = Relay(self._relay_name, self._producer.source, transport, self._store, self._world)
-        self._start_lanes(self._relay_name, None, Relaying(relay, self._store), Outage(REFUSALS), role=RELAYS)
+        self._start_lanes(
+            self._relay_name, None, Relaying(relay, self._store, self._world), Outage(REFUSALS), role=RELAYS
+        )
 
     def _is_calm(self) -> bool:
         return all(lane.lanes.calm_everywhere for lane in self.lanes)

@@ -130,10 +130,15 @@ class SimulatedTransport:
         return [Delivery(f"{message.receipt}.{message.received}", message.body) for message in taken]
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge."""
-        await asyncio.sleep(self._network.random.random() * 0.01)
+        """Acknowledge, or fail before or after that."""
+        network = self._network
+        await asyncio.sleep(network.random.random() * 0.01)
+        if network.random.random() < network.failing / 2:
+            raise TransportError("The broker could not be reached.")
         for delivery in deliveries:
-            self._network.settled(delivery.receipt)
+            network.settled(delivery.receipt)
+        if network.random.random() < network.failing / 2:
+            raise TransportError("The broker did not answer.")
 
     async def give_back(self, deliveries: Sequence[Delivery], delay: float = 0.0) -> None:
         """Show these again after a delay."""
