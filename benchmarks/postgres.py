@@ -27,6 +27,9 @@ from tidings.integrations.asyncpg import publish
 CONNECTIONS = 16
 CALLERS = 256
 RATES = (20, 100)
+WARM_UP = 10
+"""The first events of a latency, whose connections are opened and statements prepared, are not counted."""
+
 OUTBOXES = (0, 1, 10)
 NOTICES = {"notice after commit": False, "notice in the transaction": True}
 T = TypeVar("T")
@@ -162,7 +165,7 @@ class Bench:
 
     def latency(self, per_second: int, processes: int) -> Figures:
         """Measure Tidings at a steady rate."""
-        count = max(5, int(per_second * self._sizes.seconds))
+        count = WARM_UP + max(5, int(per_second * self._sizes.seconds))
         measure = postgres_latency.tidings if processes == 1 else postgres_latency.tidings_apart
         return named_latencies(
             self._fresh(lambda url: measure(url, per_second, count)), per_second, processes, "tidings"
@@ -170,7 +173,7 @@ class Bench:
 
     def latency_raw(self, per_second: int, processes: int, notice: str) -> Figures:
         """Measure LISTEN at a steady rate."""
-        rows = ready_rows(max(5, int(per_second * self._sizes.seconds)))
+        rows = ready_rows(WARM_UP + max(5, int(per_second * self._sizes.seconds)))
         measure = partial(
             postgres_latency.raw if processes == 1 else postgres_latency.raw_apart, in_transaction=NOTICES[notice]
         )
@@ -199,7 +202,7 @@ async def rate(count: int, *work: Awaitable[None]) -> float:
 
 def named_latencies(seen: Mapping[str, list[float]], per_second: int, processes: int, side: str) -> Figures:
     """Return what was seen since the commit under the name of a figure."""
-    return {latency_name(per_second, processes, side): seen["commit"]}
+    return {latency_name(per_second, processes, side): seen["commit"][WARM_UP:]}
 
 
 def latency_name(per_second: int, processes: int, side: str) -> str:
