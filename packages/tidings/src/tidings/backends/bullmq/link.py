@@ -32,8 +32,8 @@ def command(*parts: str | bytes | int | float) -> bytes:
 class Link:
     """A connection that callers use in turn. It is made when first needed, and again after it broke.
 
-    redis-py connects, authenticates and encrypts; its clients are left out, because they cost more per command than
-    BullMQ's scripts take (measured: docs/reference/benchmarks-brokers.md).
+    redis-py connects, authenticates and encrypts. Its clients and their time-outs are left out: a piece of commands has
+    one time-out of its own, and a question that blocks in Redis has one that is longer than it blocks.
     """
 
     def __init__(self, address: Address, scripts: Sequence[Script], name: str = "") -> None:

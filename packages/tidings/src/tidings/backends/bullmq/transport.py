@@ -143,6 +143,7 @@ class BullMQTransport:
             if missing > 0:
                 # Shielded: a job that was taken for a caller who has gone is given back, not left to stall.
                 self._taking = asyncio.ensure_future(self._take(missing))
+                self._taking.add_done_callback(_heeded)
                 await asyncio.shield(self._taking)
             if self._ahead:
                 return [self._deliver(self._ahead.popleft()) for _ in range(min(limit, len(self._ahead)))]
@@ -177,10 +178,7 @@ class BullMQTransport:
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Renew the locks of these, as far as they are still ours."""
-        outs = [self._unsettled.get(_job_id(delivery.receipt)) for delivery in deliveries]
-        jobs = [
-            out.job for out, delivery in zip(outs, deliveries, strict=True) if out and out.receipt == delivery.receipt
-        ]
+        jobs = [job for delivery in deliveries if (job := self._job_of(delivery)) is not None]
         if jobs and self._in is not None:
             await self._receiving.run([self._in.extend(jobs)])
 
@@ -259,23 +257,27 @@ class BullMQTransport:
         self._unsettled[job.id] = _Out(job, receipt)
         return Delivery(receipt, job.body, job.headers)
 
+    def _job_of(self, delivery: Delivery) -> Job | None:
+        """Return the job of a delivery that is its last and not settled, else None."""
+        out = self._unsettled.get(delivery.receipt.partition("#")[2])
+        return out.job if out is not None and out.receipt == delivery.receipt else None
+
     def _let_go(self, deliveries: Sequence[Delivery]) -> list[Job]:
-        """Return the jobs of deliveries, and forget them; of a delivery that is not its job's last, none."""
+        """Return the jobs of deliveries, and forget that they are out."""
         jobs = []
         for delivery in deliveries:
-            job_id = _job_id(delivery.receipt)
-            out = self._unsettled.get(job_id)
-            if out is not None and out.receipt == delivery.receipt:
-                del self._unsettled[job_id]
-                jobs.append(out.job)
+            job = self._job_of(delivery)
+            if job is not None:
+                del self._unsettled[job.id]
+                jobs.append(job)
         return jobs
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await act()
-            except TransportError as error:
-                log.info("Looking after locks: %s", error)  # receiving warns; the next turn tries again
+            except Exception as error:  # whatever it was, what is taken ahead must be renewed again
+                log.warning("Locks of %s could not be looked after; it is tried again: %s", self._address.inward, error)
             await asyncio.sleep(seconds)
 
     async def _extend_ahead(self) -> None:
@@ -298,5 +300,7 @@ class BullMQTransport:
         return self._world.now() // 1000
 
 
-def _job_id(receipt: str) -> str:
-    return receipt.partition("#")[2]
+def _heeded(taking: "asyncio.Future[None]") -> None:
+    """Look at the error of a task whose caller may have gone, so that the loop does not complain of it."""
+    if not taking.cancelled():
+        taking.exception()
