@@ -1,4 +1,4 @@
-"""The suite of a transport, over BullMQ queues in a Redis that is killed and started again."""
+"""The suite of a transport, over BullMQ queues on a Redis that it kills."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ class TestBullMQ(TransportSuite):
     open_transport = staticmethod(open_transport)
 
     @pytest.fixture(autouse=True)
-    def _redis(self, own_redis: RedisServer) -> None:
+    def _on_redis(self, own_redis: RedisServer) -> None:
         self.redis = own_redis
 
     def url(self, folder: Path, sends: str, receives: str) -> str:
-        return self.redis.url(queue=sends, inward=receives, lock=str(self.lease), stalled="0.5")
+        return self.redis.url(queue=sends, inward=receives, lock=str(self.lease), stalled="0.3")
 
     async def restart(self) -> None:
         self.redis.kill()
