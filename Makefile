@@ -14,12 +14,13 @@ MOVED := moved
 endif
 endif
 
-.PHONY: help setup run test check bench soak lock browser moved
+.PHONY: help setup run test check conformance bench soak lock browser moved
 
 help:
 	@echo 'make run     start Ad Export with its sample designs (PORT=8000)'
 	@echo 'make test    run the tests'
 	@echo 'make check   format, lint, types, floors, budgets'
+	@echo 'make conformance  what each store and transport proves, as a table'
 	@echo 'make setup   only install what `make run` needs'
 	@echo 'make bench   measure beside the peers'
 	@echo 'make soak    run the long tests'
@@ -41,6 +42,9 @@ check: .venv/.installed-check
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports
 	$(PYTHON) tools/budgets.py
+
+conformance: .venv/.installed-test
+	$(PYTHON) tools/conformance.py
 
 bench: .venv/.installed-test $(PEERS)
 	$(PYTHON) benchmarks/embedded.py
