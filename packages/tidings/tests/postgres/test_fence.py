@@ -143,7 +143,12 @@ async def test_readers_by_position_and_by_the_oldest_running_transaction_would_s
     look: Any, store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Fence, "look", look)
-    assert await read_while_two_commit_out_of_order(store, postgres_url) == ["second"]
+    for _ in range(20):
+        if await read_while_two_commit_out_of_order(store, postgres_url) == ["second"]:
+            return
+        await store.script("DELETE FROM tidings.log")
+        await asyncio.sleep(0.2)  # a transaction in another database held that reader back
+    raise AssertionError("nothing was skipped, so the test above proves nothing")
 
 
 async def test_sixteen_writers_commit_out_of_order_indeed(
