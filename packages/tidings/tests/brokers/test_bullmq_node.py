@@ -152,6 +152,7 @@ async def test_a_job_whose_worker_dies_again_and_again_is_not_failed(
     here = await opened(redis.url(inward="q", **SHORT))
     assert ids(await received(here, 1)) == ["a"]
     assert redis.call("HGET", "bull:q:a", "stc") == "3"
+    assert redis.call("HEXISTS", "bull:q:a", "defa") == ":0"  # by which BullMQ marks a job that is to fail
     looked = node("look", redis.port, "q", ids=["a"]).fact("counts")
     assert looked["states"] == {"a": "completed"}
 
