@@ -248,8 +248,8 @@ class HeldStatements(Protocol):
     async def holds_any(self, subscription: str) -> bool:
         """Say whether a subscription has exceptions that are not settled for good."""
 
-    async def closed_keys(self, subscription: str, keys: Sequence[str]) -> set[str]:
-        """Return which of the keys an unsettled event holds."""
+    async def closed_keys(self, subscription: str, keys: Sequence[str], *, by_work: bool = False) -> set[str]:
+        """Return which of the keys an unsettled event holds; `by_work`: one that is ready or runs."""
 
     async def due(self, subscription: str, lanes: Sequence[int], now: int, limit: int) -> list[Held]:
         """Return the retries of some lanes whose time has come, the oldest position of them first."""
@@ -261,7 +261,7 @@ class HeldStatements(Protocol):
         """Return the position of the event that holds a key: the first of it that is not settled."""
 
     async def next_behind(self, subscription: str, key: str) -> Held | None:
-        """Return the first follower of a key."""
+        """Return the first follower of a key that nothing holds any more, None if something does."""
 
     async def heads_to_be(self, subscription: str, lanes: Sequence[int], limit: int) -> list[Held]:
         """Return the first follower of each key that nothing holds any more."""

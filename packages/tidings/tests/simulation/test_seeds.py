@@ -11,6 +11,7 @@ SEEDS = {
     27: "a lane that another worker released stayed without an owner while every worker had its part",
     55: "lanes in a worker's own name, forgotten after a lost lease, were left for ever",
     279: "a worker that lost a lane unawares did not look for another",
+    385: "an event that landed before any release took its type was a second head, and let the followers pass",
 }
 """Seed -> what it found."""
 

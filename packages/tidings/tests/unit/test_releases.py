@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tidings import Event, Service, Transaction, Work
 from tidings.errors import OperationError
 from tidings.events import derive_id
 from tidings.operations import forget, narrow, where
-from tidings.store import DISCARDED, PARKED
+from tidings.store import BEHIND, DISCARDED, PARKED, RETRY, Held, Statements
 from tidings.testing.unfinished import unfinished
 
 pytest.importorskip("apsw")
@@ -178,3 +179,49 @@ async def test_a_name_that_was_forgotten_publishes_other_facts_when_it_comes_aga
 
 async def states_of(service: Service) -> dict[tuple[str, str], int]:
     return dict(await service.store.reading.counts())
+
+
+@pytest.mark.parametrize("shape", ["transaction", "work"])
+async def test_what_landed_before_the_head_of_its_key_lets_no_follower_pass(tmp_path: Path, shape: str) -> None:
+    service = Service("releases", store=f"sqlite+apsw:///{tmp_path}/heads.db")
+    service.schema("CREATE TABLE IF NOT EXISTS took (seq INTEGER PRIMARY KEY, id TEXT)")
+    working: list[str] = []
+
+    async def in_transaction(event: Asked, tx: Transaction) -> None:
+        assert tx.envelope is not None
+        await tx.execute("INSERT INTO took (id) VALUES ($1)", tx.envelope.id)
+
+    async def as_work(event: Asked, work: Work) -> None:
+        working.append(work.envelope.id)
+        await asyncio.sleep(0.6 if work.envelope.id == "first" else 0)
+        assert working == [work.envelope.id]  # one at a time of a key, also of two heads
+        async with work.finish() as tx:
+            await tx.execute("INSERT INTO took (id) VALUES ($1)", work.envelope.id)
+        working.remove(work.envelope.id)
+
+    handler = in_transaction if shape == "transaction" else as_work
+    service.subscribe(Asked, name="take", ordered=True, start="beginning")(handler)
+    async with service.running(consumers=False):
+        for name in ("first", "second", "third"):
+            await service.publish(Asked(key="k"), id=name)
+        steps = await service.store.reading.steps("take")
+        records = await service.store.reading.records([1, 2, 3])
+
+        async def unit(statements: Statements) -> None:
+            await statements.advance("take", [replace(step, step=step.step + 1, position=3) for step in steps])
+            states = {1: BEHIND, 2: RETRY, 3: BEHIND}
+            due = service.world.now() + 300_000
+            await statements.hold(
+                [
+                    Held("take", n, records[n].lane, "k", True, state, due=due if state == RETRY else None)
+                    for n, state in states.items()
+                ]
+            )
+
+        await service.store.run(unit)
+    async with service:
+        await quiet(service)
+        assert [row[0] for row in await service.fetch_all("SELECT id FROM took ORDER BY seq")] == [
+            "first", "second", "third",
+        ]  # fmt: skip
+        assert (await states(service)) == {}

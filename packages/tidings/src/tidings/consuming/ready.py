@@ -21,7 +21,7 @@ from tidings.points import reach
 from tidings.publishing.outbox import Outbox
 from tidings.publishing.producer import Cause, Producer, StableIds
 from tidings.publishing.transaction import Transaction
-from tidings.store import READY_CHANGED, Held, Ready, Record, Statements, Store
+from tidings.store import BEHIND, READY_CHANGED, Held, Ready, Record, Statements, Store
 from tidings.world import World
 
 log = logging.getLogger("tidings")
@@ -81,11 +81,18 @@ class Filling:
         async def unit(statements: Statements) -> None:
             await lanes.insert(statements, steps)
             current = {row.position: row for row in await statements.held(self._subscription.name, [*records])}
+            keys = sorted({row.key for row in rows if row.key is not None and row.blocks})
+            closed = await statements.closed_keys(self._subscription.name, keys, by_work=True) if keys else set()
             for row in rows:
                 if row.position not in current or current[row.position].state != row.state:
                     continue  # an operator was faster
+                if row.blocks and row.key in closed:  # of its two heads, see next_behind, one has its turn already
+                    await statements.hold([replace(row, state=BEHIND, due=None)])
+                    continue
                 await statements.unhold(row.subscription, row.position)
                 await statements.fill([_again(row, records[row.position])])
+                if row.blocks and row.key is not None:
+                    closed.add(row.key)
 
         await self._store.run(unit)
         lanes.confirm(steps)

@@ -77,6 +77,7 @@ class ExceptionSuite(Opening):
             await store.run(lambda s: s.fill([ready(3, key="working")]))
             keys = ["dead", "open", "working", "free"]
             assert await store.reading.closed_keys("sub", keys) == {"dead", "working"}
+            assert await store.reading.closed_keys("sub", keys, by_work=True) == {"working"}
             assert await store.reading.closed_keys("other", keys) == set()
 
     async def test_retries_are_due_in_the_order_of_positions(self, tmp_path: Path) -> None:
@@ -95,9 +96,10 @@ class ExceptionSuite(Opening):
             followers = [held(n, BEHIND, key=key) for n, key in ((2, "a"), (3, "a"), (5, "b"), (7, "c"))]
             await store.run(lambda s: s.hold([held(1, DEAD, key="a"), *followers]))
             await store.run(lambda s: s.fill([ready(6, key="c")]))
-            found = await store.reading.next_behind("sub", "a")
+            assert await store.reading.next_behind("sub", "a") is None  # its head is not settled
+            found = await store.reading.next_behind("sub", "b")
             assert found is not None
-            assert found.position == 2
+            assert found.position == 5
             assert [row.position for row in await store.reading.heads_to_be("sub", [0], 9)] == [5]
             await store.run(lambda s: s.hold([held(1, DISCARDED, key="a", blocks=False)]))
             assert [row.position for row in await store.reading.heads_to_be("sub", [0], 9)] == [2, 5]

@@ -148,7 +148,7 @@ def _failures_without_a_savepoint() -> list[Patch]:
 def _follower_overtakes() -> list[Patch]:
     """A new event is handled though an earlier one of its key is held."""
 
-    async def closed_keys(self: Any, subscription: str, keys: Sequence[str]) -> set[str]:
+    async def closed_keys(self: Any, subscription: str, keys: Sequence[str], *, by_work: bool = False) -> set[str]:
         return set()
 
     return [(_owner("closed_keys"), "closed_keys", closed_keys)]

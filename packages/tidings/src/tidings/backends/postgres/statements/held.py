@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tidings.backends.postgres.statements.speaker import Speaker
 from tidings.columns import HELD_COLUMNS, held_of, held_row
-from tidings.store import HELD_CHANGED, KEY_RELEASED, Held
+from tidings.store import BEHIND, HELD_CHANGED, KEY_RELEASED, Held
 
 _ARRAYS = (
     "$1::text[], $2::bigint[], $3::smallint[], $4::text[], $5::boolean[], $6::text[], $7::integer[], $8::bigint[], "
@@ -65,14 +65,11 @@ class HeldStatements(Speaker):
         sql = "SELECT 1 FROM tidings.held WHERE subscription = $1 AND state <> 'discarded' LIMIT 1"
         return bool(await self._db.rows(sql, subscription))
 
-    async def closed_keys(self, subscription: str, keys: Sequence[str]) -> set[str]:
-        """Return which of the keys an unsettled event holds."""
-        rows = await self._db.rows(
-            "SELECT key FROM tidings.held WHERE subscription = $1 AND key = ANY ($2::text[]) AND blocks "
-            "UNION SELECT key FROM tidings.ready WHERE subscription = $1 AND key = ANY ($2::text[])",
-            subscription,
-            list(keys),
-        )
+    async def closed_keys(self, subscription: str, keys: Sequence[str], *, by_work: bool = False) -> set[str]:
+        """Return which of the keys an unsettled event holds; `by_work`: one that is ready or runs."""
+        ready = "SELECT key FROM tidings.ready WHERE subscription = $1 AND key = ANY ($2::text[])"
+        held = "SELECT key FROM tidings.held WHERE subscription = $1 AND key = ANY ($2::text[]) AND blocks"
+        rows = await self._db.rows(ready if by_work else f"{held} UNION {ready}", subscription, list(keys))
         return {row[0] for row in rows}
 
     async def due(self, subscription: str, lanes: Sequence[int], now: int, limit: int) -> list[Held]:
@@ -110,13 +107,14 @@ class HeldStatements(Speaker):
         return position
 
     async def next_behind(self, subscription: str, key: str) -> Held | None:
-        """Return the first follower of a key."""
+        """Return the first follower of a key that nothing holds any more, None if something does."""
         rows = await self._db.rows(
-            f"{_SELECT} WHERE subscription = $1 AND key = $2 AND blocks AND state = 'behind' ORDER BY position LIMIT 1",
+            f"{_SELECT} WHERE subscription = $1 AND key = $2 AND blocks ORDER BY position LIMIT 1",
             subscription,
             key,
         )
-        return held_of(rows[0]) if rows else None
+        # An event that landed before any release took its type may have come before the head: then there are two.
+        return next((row for row in map(held_of, rows) if row.state == BEHIND), None)
 
     async def heads_to_be(self, subscription: str, lanes: Sequence[int], limit: int) -> list[Held]:
         """Return the first follower of each key that nothing holds any more."""

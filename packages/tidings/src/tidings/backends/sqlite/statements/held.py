@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tidings.backends.sqlite.statements.rows import Speaker, marks
 from tidings.columns import HELD_COLUMNS, held_of, held_row
-from tidings.store import HELD_CHANGED, KEY_RELEASED, Held
+from tidings.store import BEHIND, HELD_CHANGED, KEY_RELEASED, Held
 
 _HOLD = f"INSERT OR REPLACE INTO tidings_held ({HELD_COLUMNS}) VALUES ({marks(12)})"
 
@@ -37,14 +37,12 @@ class HeldStatements(Speaker):
         sql = "SELECT 1 FROM tidings_held WHERE subscription = ?1 AND state <> 'discarded' LIMIT 1"
         return bool(self._db.rows(sql, (subscription,)))
 
-    async def closed_keys(self, subscription: str, keys: Sequence[str]) -> set[str]:
-        """Return which of the keys an unsettled event holds."""
+    async def closed_keys(self, subscription: str, keys: Sequence[str], *, by_work: bool = False) -> set[str]:
+        """Return which of the keys an unsettled event holds; `by_work`: one that is ready or runs."""
         within = marks(len(keys), 2)
-        rows = self._db.rows(
-            f"SELECT key FROM tidings_held WHERE subscription = ?1 AND key IN ({within}) AND blocks = 1 "
-            f"UNION SELECT key FROM tidings_ready WHERE subscription = ?1 AND key IN ({within})",
-            (subscription, *keys),
-        )
+        ready = f"SELECT key FROM tidings_ready WHERE subscription = ?1 AND key IN ({within})"
+        held = f"SELECT key FROM tidings_held WHERE subscription = ?1 AND key IN ({within}) AND blocks = 1"
+        rows = self._db.rows(ready if by_work else f"{held} UNION {ready}", (subscription, *keys))
         return {row[0] for row in rows}
 
     async def due(self, subscription: str, lanes: Sequence[int], now: int, limit: int) -> list[Held]:
@@ -77,13 +75,14 @@ class HeldStatements(Speaker):
         return position
 
     async def next_behind(self, subscription: str, key: str) -> Held | None:
-        """Return the first follower of a key."""
+        """Return the first follower of a key that nothing holds any more, None if something does."""
         rows = self._db.rows(
             f"SELECT {HELD_COLUMNS} FROM tidings_held WHERE subscription = ?1 AND key = ?2 AND blocks = 1 "
-            "AND state = 'behind' ORDER BY position LIMIT 1",
+            "ORDER BY position LIMIT 1",
             (subscription, key),
         )
-        return held_of(rows[0]) if rows else None
+        # An event that landed before any release took its type may have come before the head: then there are two.
+        return next((row for row in map(held_of, rows) if row.state == BEHIND), None)
 
     async def heads_to_be(self, subscription: str, lanes: Sequence[int], limit: int) -> list[Held]:
         """Return the first follower of each key that nothing holds any more."""
