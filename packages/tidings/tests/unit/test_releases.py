@@ -181,6 +181,20 @@ async def states_of(service: Service) -> dict[tuple[str, str], int]:
     return dict(await service.store.reading.counts())
 
 
+async def two_heads(service: Service) -> None:
+    """Let the first event have come back before the second, which is to be retried; the third waits behind it."""
+    steps = await service.store.reading.steps("take")
+    records = await service.store.reading.records([1, 2, 3])
+
+    async def unit(statements: Statements) -> None:
+        await statements.advance("take", [replace(step, step=step.step + 1, position=3) for step in steps])
+        retry = Held("take", 2, records[2].lane, "k", True, RETRY, due=service.world.now() + 300_000)
+        behind = [Held("take", position, records[position].lane, "k", True, BEHIND) for position in (1, 3)]
+        await statements.hold([retry, *behind])
+
+    await service.store.run(unit)
+
+
 @pytest.mark.parametrize("shape", ["transaction", "work"])
 async def test_what_landed_before_the_head_of_its_key_lets_no_follower_pass(tmp_path: Path, shape: str) -> None:
     service = Service("releases", store=f"sqlite+apsw:///{tmp_path}/heads.db")
@@ -204,21 +218,7 @@ async def test_what_landed_before_the_head_of_its_key_lets_no_follower_pass(tmp_
     async with service.running(consumers=False):
         for name in ("first", "second", "third"):
             await service.publish(Asked(key="k"), id=name)
-        steps = await service.store.reading.steps("take")
-        records = await service.store.reading.records([1, 2, 3])
-
-        async def unit(statements: Statements) -> None:
-            await statements.advance("take", [replace(step, step=step.step + 1, position=3) for step in steps])
-            states = {1: BEHIND, 2: RETRY, 3: BEHIND}
-            due = service.world.now() + 300_000
-            await statements.hold(
-                [
-                    Held("take", n, records[n].lane, "k", True, state, due=due if state == RETRY else None)
-                    for n, state in states.items()
-                ]
-            )
-
-        await service.store.run(unit)
+        await two_heads(service)
     async with service:
         await quiet(service)
         assert [row[0] for row in await service.fetch_all("SELECT id FROM took ORDER BY seq")] == [
