@@ -29,6 +29,7 @@ HORIZON = 1e9
 class Said(Event, name="flow.said", key="account"):
     account: str
     number: int = 0
+    text: str = ""
 
 
 @pytest.fixture
@@ -250,6 +251,26 @@ async def test_a_broker_that_refuses_everything_is_probed_and_the_log_not_held_r
     for account in range(50):
         of_one = [number for number in found if number % 50 == account]
         assert of_one == sorted(of_one), of_one
+
+
+async def test_what_is_larger_than_the_broker_takes_holds_its_key_and_no_other(name: str) -> None:
+    service = Service("flow", store="sqlite:///:memory:", transport=f"memory://{name}?in={name}-in")
+    service.register(Said)
+    receiver = open_transport(f"memory://{name}-in?in={name}", service.world)
+    async with service:
+        await service.publish(Said(account="a", text="x" * 1_048_500), id="large")
+        await service.publish(Said(account="a", number=1), id="behind")
+        await service.publish(Said(account="b", number=2))
+        (found,) = await receiver.receive(10)
+        assert numbered(found.body) == 2
+
+        async def held() -> bool:
+            return len(await service.store.reading.counts()) == 2
+
+        await until(held)
+        assert await service.store.reading.counts() == {("flow:relay", "dead"): 1, ("flow:relay", "behind"): 1}
+        (letter,) = await service.store.reading.letters(["dead"], "flow:relay", 0, 9)
+        assert "bytes are more than" in (letter.reason or "")
 
 
 def numbered(body: bytes) -> int:

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[4]
-TARGETS = ("setup", "run", "test", "check", "bench", "soak")
+TARGETS = ("setup", "run", "test", "check", "conformance", "bench", "soak")
 # Written in two halves, so that this file does not name what it looks for.
 INDEXES = tuple("".join(halves) for halves in (
     ("py", "pi.org"), ("files.python", "hosted.org"), ("registry.npm", "js.org"), ("deb.deb", "ian.org"),
