@@ -1,5 +1,8 @@
 """The URL of a bullmq:// transport, and the ids that BullMQ can have: what is refused, and what is said then."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tidings.backends.bullmq.address import Address, read_url
@@ -56,3 +59,15 @@ def test_ids_that_bullmq_cannot_have_are_refused(event_id: str, words: str) -> N
 @pytest.mark.parametrize("event_id", ["0190a2b4-7c00-7000-8000-000000000000", "order-17", "17a", "ü", "1.5"])
 def test_other_ids_are_taken(event_id: str) -> None:
     assert refused_id(event_id) is None
+
+
+@pytest.mark.parametrize("package", ["hiredis", "redis.asyncio"])
+def test_a_missing_package_is_named_with_the_way_to_get_it(package: str) -> None:
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from tidings import Service\n"
+        "Service('s', store='sqlite:///:memory:', transport='bullmq://localhost?in=q')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"needs the package {package}" in done.stderr
+    assert 'pip install "tidings[bullmq]"' in done.stderr
