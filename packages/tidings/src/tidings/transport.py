@@ -49,6 +49,10 @@ class Refusal(Struct, frozen=True):
     retryable: bool
 
 
+FOLLOWS = "It follows a refused event of its key."
+"""Why an envelope is refused after another one of its key."""
+
+
 class Transport(Protocol):
     """Carries envelopes between services. Both ways are at least once; the log makes that effects once.
 
@@ -66,7 +70,8 @@ class Transport(Protocol):
     async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
         """Send in this order, at most `max_batch`; return what was refused, the rest was taken for good.
 
-        After an error some may have been taken: the same are sent again.
+        After an error some may have been taken: the same are sent again. Where order by key is claimed, nothing is
+        taken that follows a refused one of its source and key: it is refused too, as retryable.
         """
 
     async def receive(self, limit: int) -> list[Delivery]:

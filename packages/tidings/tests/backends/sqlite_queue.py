@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tidings.errors import TransportError
 from tidings.events import Envelope, envelope_to_json
-from tidings.transport import Capabilities, Delivery, Refusal
+from tidings.transport import FOLLOWS, Capabilities, Delivery, Refusal
 from tidings.world import World
 
 SCHEMA = """
@@ -51,12 +51,16 @@ class SqliteQueues:
 
     async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
         refused, rows = [], []
+        closed: set[str | None] = set()
         for envelope in envelopes:
             body = envelope_to_json(envelope)
-            if len(body) > self.capabilities.max_bytes:
+            key = None if envelope.key is None else json.dumps([envelope.source, envelope.key])
+            if key is not None and key in closed:
+                refused.append(Refusal(envelope.id, FOLLOWS, True))
+            elif len(body) > self.capabilities.max_bytes:
                 refused.append(Refusal(envelope.id, f"{len(body)} bytes, more than a queue takes", False))
+                closed.add(key)
             else:
-                key = None if envelope.key is None else json.dumps([envelope.source, envelope.key])
                 rows.append((self._out, key, body))
         self._write("INSERT INTO message (queue, held_by, body) VALUES (?, ?, ?)", rows)
         return refused

@@ -258,9 +258,10 @@ async def test_what_is_larger_than_the_broker_takes_holds_its_key_and_no_other(n
     service.register(Said)
     receiver = open_transport(f"memory://{name}-in?in={name}", service.world)
     async with service:
-        await service.publish(Said(account="a", text="x" * 1_048_500), id="large")
-        await service.publish(Said(account="a", number=1), id="behind")
-        await service.publish(Said(account="b", number=2))
+        async with service.transaction() as tx:  # in one batch of the relay
+            tx.publish(Said(account="a", text="x" * 1_048_500))
+            tx.publish(Said(account="a", number=1))
+            tx.publish(Said(account="b", number=2))
         (found,) = await receiver.receive(10)
         assert numbered(found.body) == 2
 

@@ -125,6 +125,13 @@ class DropsWhatIsTooLarge(MemoryTransport):
         return []
 
 
+class TakesWhatFollows(MemoryTransport):
+    """Refuses each event by itself: what follows of its key is taken."""
+
+    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+        return [one for each in envelopes for one in await super(TakesWhatFollows, self).send([each])]
+
+
 class DropsUnsampledTraces(MemoryTransport):
     """Carries a trace only where it is sampled."""
 
@@ -209,6 +216,7 @@ WRONG: list[tuple[type[MemoryTransport], str]] = [
     (LeasesNothing, "test_a_lease_that_ends_lets_others_have_the_message"),
     (LeasesNothing, "test_after_a_lease_ended_the_order_is_what_it_was"),
     (DropsWhatIsTooLarge, "test_the_largest_is_taken_and_what_is_larger_is_refused_alone"),
+    (TakesWhatFollows, "test_what_follows_a_refused_one_of_its_key_is_refused_too"),
     (DropsUnsampledTraces, "test_the_trace_of_an_unsampled_event_arrives"),
     (SpoilsCharacters, "test_every_attribute_and_character_stays_as_it_was"),
     (LosesOnCancel, "test_a_receive_that_is_cancelled_has_received_nothing"),

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from tidings.errors import ServiceError
 from tidings.events import Envelope, envelope_to_json
-from tidings.transport import Capabilities, Delivery, Refusal
+from tidings.transport import FOLLOWS, Capabilities, Delivery, Refusal
 from tidings.world import World
 
 LEASE_SECONDS = 30.0
@@ -132,18 +132,25 @@ class MemoryTransport:
 
     async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
         """Put envelopes into the queues."""
-        refused = []
+        refused: list[Refusal] = []
+        closed: set[Group | None] = set()
         now = asyncio.get_running_loop().time()
         for envelope in envelopes:
             body = envelope_to_json(envelope)
-            if len(body) > MAX_BYTES:
-                refused.append(Refusal(envelope.id, f"{len(body)} bytes are more than the {MAX_BYTES} it takes", False))
-                continue
             group = None if envelope.key is None else (envelope.source, envelope.key)
-            for queue in self._out:
-                if not queue.repeats(envelope, now, self.capabilities.dedup_seconds):
-                    queue.put(body, {}, group)
+            if group is not None and group in closed:
+                refused.append(Refusal(envelope.id, FOLLOWS, True))
+            elif len(body) > MAX_BYTES:
+                refused.append(Refusal(envelope.id, f"{len(body)} bytes are more than the {MAX_BYTES} it takes", False))
+                closed.add(group)
+            else:
+                self._put(envelope, body, group, now)
         return refused
+
+    def _put(self, envelope: Envelope, body: bytes, group: Group | None, now: float) -> None:
+        for queue in self._out:
+            if not queue.repeats(envelope, now, self.capabilities.dedup_seconds):
+                queue.put(body, {}, group)
 
     async def receive(self, limit: int) -> list[Delivery]:
         """Wait for messages; what is received is out of sight until its lease ends."""

@@ -1,6 +1,6 @@
 """Step 3 of publishing: carry the log to a transport, in order by key, at least once."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -41,7 +41,7 @@ class Relay:
         behind = [record for record in own if record.envelope.key in closed]
         refused = await self._send([record for record in own if record.envelope.key not in closed])
         held = [self._row(record, BEHIND) for record in behind]
-        held += [self._refused(record, refused[record.envelope.id]) for record in own if record.envelope.id in refused]
+        held += self._held([record for record in own if record.envelope.id in refused], refused)
         reach("relay.sent")
         await settle(held, records[-1].position)
         failed = [row.position for row in held if row.state == RETRY]
@@ -58,6 +58,15 @@ class Relay:
     async def _send(self, records: Sequence[Record]) -> dict[str, Refusal]:
         envelopes: list[Envelope] = [record.envelope for record in records]
         return {refusal.event_id: refusal for refusal in await self._transport.send(envelopes)} if envelopes else {}
+
+    def _held(self, records: Sequence[Record], refused: Mapping[str, Refusal]) -> Iterator[Held]:
+        """Return the rows of refused records; what follows another of its key waits behind it."""
+        closed: set[str] = set()
+        for record in records:
+            key = record.envelope.key
+            yield self._row(record, BEHIND) if key in closed else self._refused(record, refused[record.envelope.id])
+            if key is not None:
+                closed.add(key)
 
     def _refused(self, record: Record, refusal: Refusal) -> Held:
         if not refusal.retryable:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from tidings.events import Envelope
+from tidings.events import Envelope, envelope_to_json
 from tidings.store import Held, Ready, SubscriptionRow
 from tidings.world import World, microseconds
 
@@ -32,6 +32,12 @@ def envelope(event_id: str, **attributes: Any) -> Envelope:
         "data": b'{"n":1}',
     }
     return Envelope(id=event_id, **{**said, **attributes})
+
+
+def sized(event_id: str, size: int, **attributes: Any) -> Envelope:
+    """Return an envelope that is exactly so many bytes long as it travels."""
+    bare = len(envelope_to_json(envelope(event_id, data=b'{"text":""}', **attributes)))
+    return envelope(event_id, data=b'{"text":"' + b"x" * (size - bare) + b'"}', **attributes)
 
 
 def subscription(name: str = "sub", **attributes: Any) -> SubscriptionRow:

@@ -219,11 +219,19 @@ def relayed(facts: Facts, network: Network) -> Iterator[str]:
 def drained(facts: Facts, types: Collection[str], with_relay: bool) -> Iterator[str]:
     """Nothing is left that could go on: only dead, discarded, and what waits behind the dead."""
     by_position = {seen.position: seen for seen in facts.log}
+    ends = {DEAD, PARKED}
+    closed = {
+        (name, by_position[p].key)
+        for (name, p), states in facts.states.items()
+        if ends & set(states) and p in by_position
+    }
     for (name, position), states in sorted(facts.states.items()):
         if name == RELAY and not with_relay:
             continue
         seen = by_position.get(position)
         known = seen is not None and seen.type in types
+        if BEHIND in states and seen is not None and (name, seen.key) not in closed:
+            yield f"position {position} waits for {name} behind nothing"
         if set(states) & {"pending", "ready", RETRY} or (PARKED in states and known):
             yield f"position {position} is still {states[0]} for {name}"
     for event_id in sorted(facts.scheduled):

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tidings.backends.sqlite.statements import SqliteStatements
-from tidings.consuming import ready, registration, scheduled, worker
+from tidings.consuming import ready, registration, relaying, scheduled, worker
 from tidings.consuming.effects import Effects
 from tidings.consuming.landing import Landing
 from tidings.consuming.lanes import Lanes
@@ -161,10 +161,19 @@ def _mark_before_send() -> list[Patch]:
     async def send_new(self: Relay, records: Sequence[Record], settle: Any, *, holding: bool) -> tuple[list[int], bool]:
         own = [record for record in records if record.envelope.source == self._source]
         await settle([], records[-1].position)
-        refused = await self._send(own)
-        return [], len(refused) < len(records)
+        return [], len(await self._send(own)) < len(records)
 
     return [(Relay, "send_new", send_new)]
+
+
+@_mutant
+def _followers_left_unsent() -> list[Patch]:
+    """What waits behind a refused event stays there when the relay has sent that one."""
+
+    async def settle(self: Any, statements: Any, row: Held, again: Held | None) -> None:
+        await (statements.hold([again]) if again is not None else statements.unhold(row.subscription, row.position))
+
+    return [(relaying.Relaying, "_settle", settle)]
 
 
 @_mutant

@@ -27,14 +27,13 @@ class Message(Struct):
 
 
 class Network:
-    """Both directions of the broker. `sent` is what it took, in order; `refuses` says what it does not take."""
+    """Both directions of the broker. `sent` is what it took, in order."""
 
     def __init__(self, loop: SimulatedLoop, random: Random) -> None:
         self.loop = loop
         self.random = random
         self.waiting: dict[str, Message] = {}
         self.sent: list[Envelope] = []
-        self.refuses: dict[str, bool] = {}
         self.failing = 0.0
         self._arrivals: list[asyncio.Event] = []
         self._count = 0
@@ -106,9 +105,11 @@ class SimulatedTransport:
         if network.random.random() < network.failing / 2:
             raise TransportError("The broker could not be reached.")
         refused = []
+        closed: set[str] = set()
         for envelope in envelopes:
-            if envelope.id in network.refuses:
-                refused.append(Refusal(envelope.id, "refused", network.refuses[envelope.id]))
+            if envelope.key in closed or network.random.random() < network.failing / 4:
+                refused.append(Refusal(envelope.id, "Too many requests.", True))
+                closed.update([envelope.key] if envelope.key is not None else ())
             else:
                 network.sent.append(envelope)
         if network.random.random() < network.failing / 2:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from tidings.events import MAX_BYTES, Envelope, envelope_from_json, envelope_to_json
-from tidings.testing.conformance.samples import envelope
+from tidings.events import MAX_BYTES, envelope_from_json, envelope_to_json
+from tidings.testing.conformance.samples import envelope, sized
 from tidings.testing.conformance.transports.opening import TransportOpening, claimed, ids
 
 UNSAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
@@ -137,9 +137,3 @@ class DeliverySuite(TransportOpening):
             async with self.opened(tmp_path, queue) as transport:
                 found = await self.drained(transport, [each.id for each in sent])
                 assert len(found) == len(sent)
-
-
-def sized(event_id: str, size: int) -> Envelope:
-    """Return an envelope of exactly so many bytes."""
-    bare = len(envelope_to_json(envelope(event_id, data=b'{"text":""}')))
-    return envelope(event_id, data=b'{"text":"' + b"x" * (size - bare) + b'"}')

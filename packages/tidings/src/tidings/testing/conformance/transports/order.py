@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tidings.events import Envelope, envelope_from_json
-from tidings.testing.conformance.samples import envelope
+from tidings.testing.conformance.samples import envelope, sized
 from tidings.testing.conformance.transports.opening import SHORT_LEASE, TransportOpening, claimed, ids
 from tidings.transport import Transport
 
@@ -42,6 +42,16 @@ class OrderSuite(TransportOpening):
                 taker.cancel()
             await asyncio.gather(*takers, return_exceptions=True)
         in_order(settled, sent)
+
+    async def test_what_follows_a_refused_one_of_its_key_is_refused_too(self, tmp_path: Path) -> None:
+        async with self._ordered(tmp_path) as transport:
+            large = sized("a2", transport.capabilities.max_bytes + 1, key="a")
+            batch = [envelope("a1", key="a"), large, envelope("a3", key="a"), envelope("b1", key="b"), envelope("n")]
+            refused = [(one.event_id, one.retryable) for one in await transport.send(batch)]
+            assert sorted(refused) == [("a2", False), ("a3", True)]
+            assert {each.id for each in await self.drained(transport, ["a1", "b1", "n"])} == {"a1", "b1", "n"}
+            assert await transport.send(batch[2:3]) == []  # in a call of its own it is taken: its sender decides
+            await self.drained(transport, ["a3"])
 
     async def test_what_is_received_keeps_its_key_back_and_no_other(self, tmp_path: Path) -> None:
         async with self._ordered(tmp_path) as one, self.opened(tmp_path) as two:
