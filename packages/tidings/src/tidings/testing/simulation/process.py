@@ -80,6 +80,14 @@ class Process:
         assert store._writer is not None
         store._writer._commits = LateCommits(self.random)
 
+    @property
+    def waits_to_write(self) -> bool:
+        """Whether somebody in it has the turn to write, and another process the file."""
+        store = self.service.store if self.service is not None else None
+        if not isinstance(store, SqliteStore) or store._writer is None or store._writing is None:
+            return False
+        return not store._writer.idle and not store._writing.in_transaction
+
     def kill(self, where: str) -> None:
         """End the process on the spot: its transactions are rolled back, its tasks never run again."""
         self.alive = False

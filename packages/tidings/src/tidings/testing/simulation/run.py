@@ -257,6 +257,10 @@ class Simulation:
         """Stop a process for longer than its lease, often: then it goes on as if nothing had happened."""
         if (process := self._pick()) is None:
             return
+        for _ in range(self.random.choice((0, 500))):
+            if process.waits_to_write:  # with what it has read before, and maybe owns no more when it goes on
+                break
+            await asyncio.sleep(0.002)
         process.frozen = True
         await asyncio.sleep(self.random.random() * 20)
         self.loop.thaw(process)
