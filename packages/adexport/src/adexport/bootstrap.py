@@ -22,7 +22,7 @@ from adexport.previewing import Previews
 from adexport.queries import Queries
 from adexport.rendering_pool import RenderingPool
 from adexport.retention import Retention, subscribe_cleaning
-from adexport.settings import Settings
+from adexport.settings import Settings, SettingsError
 from tidings import Service
 
 NAME = "adexport"
@@ -97,10 +97,27 @@ def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> A
     )
 
 
+async def _own_files(application: Application) -> None:
+    """Refuse the files of another database before any consumer runs: cleaning would remove what that one needs."""
+    service = application.service
+    async with service.running(consumers=False):
+        async with service.transaction() as tx:
+            new = secrets.token_hex(16)
+            await tx.execute("INSERT INTO adexport_store VALUES (1, $1) ON CONFLICT (only_row) DO NOTHING", new)
+        identity = await service.fetch_value("SELECT id FROM adexport_store")
+    if await application.files.claim(identity) != identity:
+        folder = application.settings.files
+        raise SettingsError(
+            f"The files in {folder} belong to another database than this one, and cleaning would remove them."
+            f" Give another folder with ADEXPORT_DATA; or remove {folder / '.owner'} if that database is gone."
+        )
+
+
 @asynccontextmanager
 async def running(application: Application, *, consumers: bool = True) -> AsyncIterator[Application]:
-    """Run the service and its rendering processes; stop gracefully at the end."""
+    """Run the service and its rendering processes; stop gracefully at the end. Raises SettingsError, StorageError."""
     async with AsyncExitStack() as stack:
+        await _own_files(application)
         await stack.enter_async_context(application.pool)
         await stack.enter_async_context(application.preview_pool)
         await stack.enter_async_context(application.service.running(consumers=consumers))

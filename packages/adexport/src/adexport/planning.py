@@ -9,11 +9,10 @@ import msgspec
 
 from adexport.errors import AdExportError
 from adexport.rendering.encoding import FORMATS, FormatName, check_quality
+from adexport.requests import MAX_SIDE
 
 MAX_CELLS: Final = 20_000
 """Files in one export. More is several exports: one zip of a million files serves nobody."""
-MAX_SIDE: Final = 4096
-"""Pixels a side of a canvas; 4096 x 4096 is 16.8 megapixels and 67 MB of RGBA."""
 BATCH_MILLISECONDS: Final = 500.0
 """Estimated work in one batch: short enough for live progress and fair turns, long enough to bury the event's cost."""
 
@@ -42,20 +41,22 @@ class Cost(msgspec.Struct, frozen=True):
         return self.fixed + self.per_megapixel * width * height / 1_000_000
 
 
-# The lines go through 300x250 and 1080x1080 of one banner with a photo, a gradient, text and a badge, measured in
-# CPU milliseconds and bytes on one core of a 2-core Linux machine (2026-11, Python 3.11, skia-python 144, Pillow 13).
-# Drawing and JPEG are means over the four sample designs and five sizes, each row new, of a process that is warm.
+# The lines go through 300x250 and 1080x1080, in CPU milliseconds and bytes, on one core of a 2-core Linux machine
+# (2026-11, Python 3.11, skia-python 144, Pillow 13). Drawing, encoding and bytes are means over the four sample
+# designs, each row new, of a process that is warm; what fitting adds and a photo's PNG are of a banner with a photo.
 DRAW_MILLISECONDS: Final = Cost(2.0, 17.0)
 ENCODE_MILLISECONDS: Final[dict[FormatName, Cost]] = {
-    "png": Cost(4.4, 288.0),
+    "png": Cost(2.9, 102.0),
     "jpeg": Cost(0.3, 4.0),
-    "webp": Cost(1.6, 75.0),
+    "webp": Cost(1.4, 52.8),
 }
 FILE_BYTES: Final[dict[FormatName, Cost]] = {
-    "png": Cost(33_000.0, 786_000.0),
-    "jpeg": Cost(15_000.0, 120_000.0),
-    "webp": Cost(7_400.0, 28_700.0),
+    "png": Cost(25_700.0, 324_400.0),
+    "jpeg": Cost(11_500.0, 126_400.0),
+    "webp": Cost(5_800.0, 29_300.0),
 }
+PHOTO_PNG_BYTES: Final = Cost(33_000.0, 786_000.0)
+"""A PNG that a photo fills, which is when a limit presses; the mean above is lighter."""
 FLOOR_BYTES: Final[dict[FormatName, Cost]] = {
     "png": Cost(3_800.0, 106_000.0),
     "jpeg": Cost(3_700.0, 48_000.0),

@@ -39,6 +39,10 @@ class FileStore(Protocol):
         """Remove contents last used before then, but those of `keep`; return how many. Safe beside `put`."""
         ...
 
+    async def claim(self, owner: str) -> str:
+        """Note for good whose files these are, unless that is noted already; return the owner."""
+        ...
+
     def url(self, digest: str) -> str:
         """The address of the content in this store."""
         ...

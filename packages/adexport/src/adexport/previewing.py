@@ -11,9 +11,9 @@ from adexport.errors import AdExportError
 from adexport.events import CellOrder
 from adexport.exporting import ENGINE, DesignFacts, Exporting, choose_targets
 from adexport.pictures_named import check_pictures
-from adexport.planning import MAX_SIDE, Target, plan
+from adexport.planning import Target, plan
 from adexport.ports import FileStore, Renderer, RenderJob
-from adexport.requests import ExportRequest, PreviewRequest, RequestError
+from adexport.requests import MAX_SIDE, ExportRequest, PreviewRequest, RequestError
 from adexport.snapshot import named_digests
 
 _KEPT = 200

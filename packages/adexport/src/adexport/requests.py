@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -11,6 +12,8 @@ from adexport.errors import AdExportError
 from adexport.rendering.encoding import FORMATS, FormatName
 
 MAX_ROWS = 10_000
+MAX_SIDE = 4096
+"""Pixels a side of a canvas; 4096 x 4096 is 16.8 megapixels and 67 MB of RGBA."""
 
 SIZE_PATTERN = r"^[1-9][0-9]{0,3}x[1-9][0-9]{0,3}$"
 DIGEST_PATTERN = r"^[0-9a-f]{64}$"
@@ -71,10 +74,10 @@ class PreviewRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 T = TypeVar("T")
-# msgspec quotes the pattern of a text that does not match; people are told what the pattern stands for.
+# msgspec quotes the pattern of a text that does not match; people are told what the value should have been.
 _PATTERNS = {
-    SIZE_PATTERN: "A size is not width x height in pixels. Write it such as 300x250",
-    DIGEST_PATTERN: "The feed is not the id of a feed. Give the 64 hexadecimal digits that its upload answered with",
+    SIZE_PATTERN: f"is not width x height in pixels, each from 1 to {MAX_SIDE}. Write it such as 300x250",
+    DIGEST_PATTERN: "is not the id of a feed. Give the 64 hexadecimal digits that its upload answered with",
 }
 
 
@@ -91,14 +94,22 @@ def convert(value: object, kind: type[T], *, strict: bool = True) -> T:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `")
-        raise RequestError(f"{_plainly(message)}.", where.rstrip("`") or "$") from error
+        where = where.rstrip("`") or "$"
+        raise RequestError(f"{_plainly(message, _at(value, where))}.", where) from error
 
 
-def _plainly(message: str) -> str:
+def _at(value: Any, where: str) -> object:
+    """The value at a JSON path of msgspec, such as $.sizes[0]."""
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", where):
+        value = value[name] if name else value[int(index)]
+    return value
+
+
+def _plainly(message: str, value: object) -> str:
     """A message of msgspec, where it would show a pattern or hide the choices, in words that say what to write."""
     for pattern, meaning in _PATTERNS.items():
         if repr(pattern) in message:
-            return meaning
+            return f"{str(value)[:40]!r} {meaning}"
     if message.startswith("Invalid enum value "):
         return f"There is no format {message.removeprefix('Invalid enum value ')}. Use {', '.join(FORMATS)}"
     return message

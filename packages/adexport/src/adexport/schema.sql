@@ -1,6 +1,9 @@
 -- What Ad Export keeps: designs, feeds, assets, and the read model of exports. Times are microseconds since 1970 UTC.
 -- One text for both stores. To SQLite the names of types say only "number", "text" or "as it is" (BYTEA). What pages and
 -- cleaning go by is an order of its own in the table: CREATE INDEX would wait for every writer, also where it is there.
+CREATE TABLE IF NOT EXISTS adexport_store (
+  only_row BIGINT PRIMARY KEY, id TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS adexport_design (
   name TEXT PRIMARY KEY, title TEXT NOT NULL, document BYTEA NOT NULL, digest TEXT NOT NULL, created_us BIGINT NOT NULL
 );

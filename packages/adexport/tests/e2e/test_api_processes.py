@@ -34,6 +34,9 @@ def test_a_worker_of_its_own_does_the_work(tmp_path, run_adexport, make_order):
             assert (export["state"], export["done"]) == ("done", 4)
             assert worker.stop(signal.SIGTERM) < 15
             assert worker.process.returncode == 0, worker.log.read_text()
+            started, *_, stopped = worker.log.read_text().splitlines()
+            assert str(data) in started
+            assert stopped == "Worker stopped."
 
 
 def test_a_killed_worker_loses_nothing_and_doubles_nothing(tmp_path, run_adexport, make_order):
@@ -90,3 +93,29 @@ def test_on_postgres_a_worker_is_killed_and_every_file_is_there_once(tmp_path, r
         archive = client.get(f"{home}/archive").content
         assert len(zipfile.ZipFile(io.BytesIO(archive)).namelist()) == 32  # two manifests beside the files
         assert not (data / "adexport.db").exists()
+
+
+def test_files_of_another_database_are_refused(tmp_path, run_adexport, new_database):
+    data = tmp_path / "data"
+    with run_adexport(data, "serve", "--port", "18168") as server:
+        server.stop()
+    marker = (data / "files/.owner").read_bytes()
+    with new_database() as url, run_adexport(data, "serve", "--port", "18168", wait=False, ADEXPORT_STORE=url) as other:
+        assert other.process.wait(20) == 3
+        _, why, advice = other.log.read_text().splitlines()
+        assert "belong to another database" in why
+        assert "ADEXPORT_DATA" in advice
+    assert (data / "files/.owner").read_bytes() == marker
+    with run_adexport(data, "serve", "--port", "18168"):
+        pass  # its own database is let in again
+
+
+def test_a_folder_from_before_owners_is_taken_over(tmp_path, run_adexport, make_order):
+    data = tmp_path / "data"
+    with run_adexport(data, "serve", "--port", "18169") as server, httpx.Client(base_url=server.url) as client:
+        home = start(client, make_order())
+        assert wait(client, home)["done"] == 4
+    (data / "files/.owner").unlink()
+    with run_adexport(data, "serve", "--port", "18169") as server:
+        assert httpx.get(f"{server.url}{home}/archive").status_code == 200
+        assert (data / "files/.owner").exists()

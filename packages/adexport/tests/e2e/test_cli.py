@@ -118,12 +118,44 @@ def test_errors_take_three_lines(tmp_path, monkeypatch, arguments):
         (("unknown-design",), "`adexport designs`"),
         (("product-spotlight", "--size", "300"), "Write it such as 300x250."),
         (("product-spotlight", "--format", "gif"), "Use png, jpeg, webp."),
+        (("product-spotlight", "--network", "google-ads", "--format", "webp"), "Choose one of: png, jpeg."),
     ],
 )
 def test_advice_is_for_the_command_line(tmp_path, arguments, said):
     done = invoke("export", *arguments, "--out", tmp_path / "x")
     assert said in done.stderr.splitlines()[2]
     assert "/v1/" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("export", "product-spotlight", "--size", "99999x99999", "--out", "x"), "'99999x99999' is not width x height"),
+        (("export", "product-spotlight", "--size", "5000x10", "--out", "x"), "Size 5000x10 is outside 1 to 4096 px"),
+        (("networks", "nope"), "Why: There is no network 'nope'."),
+        (("serv",), "Did you mean 'serve'?"),
+        (("serve", "--port", "abc"), "'abc' is not a whole number."),
+    ],
+)
+def test_the_reason_names_the_value(arguments, why):
+    said = invoke(*arguments).stderr.splitlines()[1]
+    assert why in said
+    assert "?." not in said
+
+
+def test_nothing_is_left_out_where_nothing_is_made(tmp_path):
+    arguments = ("export", "product-spotlight", "--network", "google-ads", "--format", "webp", "--out", tmp_path / "x")
+    assert "left out" not in invoke(*arguments).stderr
+
+
+@pytest.mark.parametrize("store", ["", "postgresql://ads@127.0.0.1:1/ads"])
+def test_a_worker_makes_no_data_of_its_own(tmp_path, store):
+    missing = tmp_path / "dta"
+    done = CliRunner().invoke(main, ["worker", "--data", str(missing)], env={"ADEXPORT_STORE": store})
+    assert done.exit_code == 3
+    assert str(missing) in done.stderr.splitlines()[1]
+    assert "adexport serve" in done.stderr.splitlines()[2]
+    assert not missing.exists()
 
 
 def test_a_missing_picture_is_given_by_an_option(tmp_path, make_order):

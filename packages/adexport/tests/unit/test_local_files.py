@@ -95,3 +95,19 @@ async def test_what_is_put_while_it_is_forgotten_is_there(tmp_path, monkeypatch,
     assert digest in puts
     assert await files.read(digest) == b"same"
     assert sum(path.is_file() for path in tmp_path.rglob("*")) == 1
+
+
+async def test_of_many_that_claim_a_folder_one_owns_it_for_good(tmp_path):
+    names = [f"store-{number}" for number in range(16)]
+    owners = await asyncio.gather(*(LocalFiles(tmp_path).claim(name) for name in names))
+    assert len(set(owners)) == 1
+    assert owners[0] in names
+    assert await LocalFiles(tmp_path).claim("another") == owners[0]
+    assert len(list(tmp_path.iterdir())) == 1, "something was left behind"
+
+
+async def test_cleaning_leaves_the_owner(tmp_path):
+    files = LocalFiles(tmp_path)
+    await files.claim("store")
+    await files.forget(datetime.now(UTC) + timedelta(days=1), set())
+    assert await files.claim("another") == "store"

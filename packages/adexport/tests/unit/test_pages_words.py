@@ -20,7 +20,8 @@ def test_sizes_count_thousands(size_bytes: int, said: str) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "said"), [
-    (None, "–"), (-1, "0.0 s"), (0.84, "0.8 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min 00 s"),
+    (None, "–"), (-1, "0 ms"), (0.04, "40 ms"), (0.0994, "99 ms"), (0.0996, "0.1 s"), (0.84, "0.8 s"),
+    (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min 00 s"),
     (125, "2 min 05 s"), (3599.7, "1 h 00 min"), (3780, "1 h 03 min"),
 ])  # fmt: skip
 def test_durations_read_as_a_person_says_them(seconds: float | None, said: str) -> None:

@@ -10,6 +10,7 @@ from adexport.requests import ExportRequest, RequestError, convert
     [
         ({"feed": "feed id"}, "$.feed", "Give the 64 hexadecimal digits"),
         ({"sizes": ["300x250", "300"]}, "$.sizes[1]", "such as 300x250"),
+        ({"sizes": ["99999x9"]}, "$.sizes[0]", "'99999x9' is not width x height in pixels, each from 1 to 4096"),
         ({"formats": ["gif"]}, "$.formats[0]", "no format 'gif'. Use png, jpeg, webp."),
         ({"quality": 200}, "$.quality", "<= 100"),
     ],

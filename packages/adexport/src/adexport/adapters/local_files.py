@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from adexport.errors import AdExportError
 
+# Beside the folders of the files, where no digest can lead.
+_OWNER = ".owner"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -75,6 +78,10 @@ class LocalFiles:
         # Folder by folder, so that a worker that stops need not wait for all of them.
         return sum([await asyncio.to_thread(_forget_in, folder, limit, keep) for folder in folders])
 
+    async def claim(self, owner: str) -> str:
+        """Note for good whose files these are, unless that is noted already; return the owner. Raises StorageError."""
+        return await asyncio.to_thread(self._claim, owner)
+
     def url(self, digest: str) -> str:
         """The address of `digest`: a name, not a path of this machine."""
         return f"sha256:{digest}"
@@ -84,6 +91,25 @@ class LocalFiles:
         if not _DIGEST.fullmatch(digest):
             raise FileMissingError("A digest is 64 hexadecimal digits in lower case.")
         return self._root / digest[:2] / digest
+
+    def _claim(self, owner: str) -> str:
+        path = self._root / _OWNER
+        try:
+            descriptor, temporary = tempfile.mkstemp(dir=self._root, prefix=".new-")
+            try:
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(f"{owner}\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                # A link never replaces: of several that start at once, one names the owner, the others read it whole.
+                with contextlib.suppress(FileExistsError):
+                    os.link(temporary, path)
+                    _sync_folder(self._root)
+            finally:
+                os.unlink(temporary)
+            return path.read_text().strip()
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written or read: {error.strerror}. Mend the folder.") from error
 
     def _used(self, digests: Sequence[str]) -> set[str]:
         try:

@@ -26,7 +26,7 @@ from tidings import TidingsError
 EXIT_SOME_FAILED = 1
 EXIT_WRONG_REQUEST = 2
 EXIT_NOTHING_MADE = 3
-_SENTENCE = re.compile(r"(?<=[.])\s+(?=[A-Z])")
+_SENTENCE = re.compile(r"(?<=[.?])\s+(?=[A-Z])")
 
 
 # The advice of the service names its HTTP API; without a server there are commands and options for the same.
@@ -60,7 +60,7 @@ def _settings(**given: Any) -> Settings:
     try:
         settings = read_settings()
     except AdExportError as error:
-        fail("the settings cannot be used.", error)
+        fail("The settings cannot be used.", error)
     return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -77,10 +77,11 @@ class _Commands(click.Group):
                 sys.exit(error.exit_code)
             context = error.ctx if isinstance(error, click.UsageError) else None
             path = context.command_path if context else "adexport"
-            why = error.format_message().rstrip(".")
+            why = error.format_message().rstrip(".").replace("a valid integer range", "a whole number")
+            why += "" if why.endswith("?") else "."
             fail(
                 "The command is not complete or not right.",
-                AdExportError(f"{why}. Run `{path} --help` for what it takes."),
+                AdExportError(f"{why} Run `{path} --help` for what it takes."),
             )
         except click.Abort:
             click.echo("Interrupted.", err=True)
@@ -188,7 +189,10 @@ def networks_command(name: str | None, as_json: bool) -> None:
     except AdExportError as error:
         fail("The networks' rules cannot be read.", error)
     if name is not None and name not in networks:
-        fail("The network is not known.", AdExportError(f"It is {name!r}. Choose from {', '.join(networks)}."))
+        fail(
+            "The network is not known.",
+            AdExportError(f"There is no network {name!r}. Choose from {', '.join(networks)}."),
+        )
     chosen = [networks[name]] if name is not None else list(networks.values())
     if as_json:
         click.echo(msgspec.json.encode(chosen).decode())

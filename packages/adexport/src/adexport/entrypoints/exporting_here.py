@@ -77,7 +77,8 @@ async def export_here(settings: Settings, wish: Wish, console: Console | None) -
     with tempfile.TemporaryDirectory(prefix="adexport-") as folder:
         async with running(build(dataclasses.replace(settings, data=Path(folder), store=""))) as application:
             prepared = await _prepare(application, wish)
-            _show_problems(prepared, console)
+            if not prepared.errors:  # else the reason stands alone
+                _show_problems(prepared, console)
             export_id = application.new_id()
             await application.exporting.start(prepared, export_id)
             await _watch(application, export_id, len(prepared.plan.cells), console)
@@ -112,7 +113,7 @@ def _read_design(name: str) -> object:
 
 def _show_problems(prepared: Prepared, console: Console | None) -> None:
     for problem in prepared.problems:
-        if console is not None and problem.severity != "error":
+        if console is not None:
             console.print(f"Note: {problem.message} {problem.action}", highlight=False, markup=False)
 
 

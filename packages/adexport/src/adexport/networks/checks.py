@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from adexport.networks.rules import Network, Placement
-from adexport.planning import FLOOR_BYTES, Cell, Plan, Skipped, Target, expected_bytes
+from adexport.planning import FLOOR_BYTES, PHOTO_PNG_BYTES, Cell, Plan, Skipped, Target
 from adexport.problems import Problem
 from adexport.rendering.encoding import FORMATS
 
@@ -163,12 +163,13 @@ def _refused(plan: Plan, network: Network | None, group: list[Skipped]) -> Probl
     first = group[0]
     made = any(cell.network == first.target.network and cell.format == first.format for cell in plan.cells)
     sizes = ", ".join(skipped.target.size for skipped in group)
-    accepted = sorted({name for skipped in group for name in skipped.target.formats or ()})
+    taken = {name for skipped in group for name in skipped.target.formats or ()}
+    accepted = [name for name in FORMATS if name in taken]
     note = f" {network.note}" if network and network.note else ""
     return Problem(
         code="format_not_accepted",
-        message=f"{network.title if network else 'The request'} does not accept {first.format} for {sizes}: "
-        f"these files are left out.{note}",
+        message=f"{network.title if network else 'The request'} does not accept {first.format} for {sizes}"
+        f"{': these files are left out' if made else ''}.{note}",
         action=f"Choose one of: {', '.join(accepted)}.",
         severity="warning" if made else "error",
         size=first.target.size if len(group) == 1 else "",
@@ -195,7 +196,7 @@ def _limits(plan: Plan, networks: Mapping[str, Network]) -> list[Problem]:
         (cell.network, cell.width, cell.height, cell.max_bytes): cell for cell in plan.cells if cell.format == "png"
     }
     for cell in pngs.values():
-        expected = expected_bytes("png", cell.width, cell.height)
+        expected = round(PHOTO_PNG_BYTES.at(cell.width, cell.height))
         if cell.max_bytes is not None and expected > cell.max_bytes:
             problems.append(
                 Problem(

@@ -68,9 +68,11 @@ def size(size_bytes: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write seconds as a person would: 0.8 s, 12 s, 2 min 05 s, 1 h 03 min; None becomes a dash."""
+    """Write seconds as a person would: 40 ms, 0.8 s, 12 s, 2 min 05 s, 1 h 03 min; None becomes a dash."""
     if seconds is None:
         return "–"
+    if seconds < 0.0995:
+        return f"{round(max(seconds, 0) * 1000)} ms"
     if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s"
     whole = round(seconds)

@@ -33,7 +33,8 @@ async function soon() {
 
 function since(at) {
   const seconds = Date.parse(at) / 1000 - Number(timeline.dataset.start);
-  if (seconds < 9.95) return `+${Math.max(0, seconds).toFixed(1)} s`;
+  if (seconds < 0.0995) return `+${Math.max(0, Math.round(seconds * 1000))} ms`;
+  if (seconds < 9.95) return `+${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   return whole < 60 ? `+${whole} s` : `+${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
 }
