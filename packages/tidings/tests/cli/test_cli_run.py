@@ -1,7 +1,9 @@
 """`tidings run`: real processes, real signals. Handlers finish, leases are released, attempts are not miscounted."""
 
 import os
+import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -218,6 +220,83 @@ def test_a_second_process_on_a_file_that_must_not_be_shared_is_refused(tmp_path:
         assert second.returncode == 3
         assert f"is written by process {first.pid}" in told
         assert "What to do: Use one process, or install tidings[apsw]" in told
+
+
+FAILING = '''
+"""A service whose handler refuses one event always."""
+import asyncio
+from datetime import timedelta
+from tidings import Event, RetryPolicy, Service, Transaction, Work
+
+class Placed(Event, name="run.order.placed"):
+    amount: int
+
+service = Service("failing", store="sqlite:///failing.db")
+policy = RetryPolicy(attempts=2, backoff=timedelta(milliseconds=10))
+
+@service.subscribe(Placed, retry=policy)
+async def charge(event: Placed, tx: Transaction) -> None:
+    if event.amount < 0:
+        raise ValueError("below\\nzero \\x1b[31m")
+
+@service.subscribe(Placed, retry=policy)
+async def send(event: Placed, work: Work) -> None:
+    await charge(event, work)
+
+async def publish() -> None:
+    async with service.running(consumers=False):
+        for amount in (1, -1, 2):
+            await service.publish(Placed(amount=amount), id=f"placed{amount}")
+
+if __name__ == "__main__":
+    asyncio.run(publish())
+'''
+
+
+def test_dead_letters_and_retries_are_told_in_one_line_each(tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING, "utf-8")
+    subprocess.run([sys.executable, "failing.py"], cwd=tmp_path, check=True, timeout=60)
+    command = [sys.executable, "-m", "tidings.cli", "run", "failing:service"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told: list[str] = []
+        while sum("dead letter" in line for line in told) < 2:
+            told.append(process.stderr.readline())
+            assert told[-1], told
+        status = [sys.executable, "-m", "tidings.cli", "store", "status", "--store", "sqlite:///failing.db"]
+        shown = subprocess.run(status, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60).stdout
+        process.send_signal(signal.SIGTERM)
+        told += process.communicate(timeout=20)[1].splitlines(keepends=True)
+    failures = [line.rstrip().split(" ", 2)[2] for line in told if "placed" in line]
+    event, error = "event placed-1 (run.order.placed)", r"ValueError: below\nzero \x1b[31m"
+    assert sorted(failures) == [
+        f"{level} tidings: {name}: {text}"
+        for level, form in (
+            ("ERROR", f"{event} is a dead letter after 2 attempts: {error} (see `tidings dlq show placed-1`)"),
+            ("INFO", f"attempt 1 at {event} failed; the next is in 0.0 s: {error}"),
+        )
+        for name, text in (("charge", form), ("send", form))
+    ]
+    host = socket.gethostname()
+    assert re.search(rf" consumers  +{process.pid}  {re.escape(host)}  [^/]* alive$", shown, re.MULTILINE), shown
+
+
+def test_a_worker_without_a_role_is_said_to_publish_only(tmp_path: Path) -> None:
+    code = """
+import asyncio, subprocess, sys
+from tidings import Service
+
+async def main() -> None:
+    async with Service("shop", store="sqlite:///shop.db").running(consumers=False):
+        command = [sys.executable, "-m", "tidings.cli", "store", "status", "--store", "sqlite:///shop.db"]
+        await (await asyncio.create_subprocess_exec(*command)).wait()
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "  publishes only  " in done.stdout
 
 
 STUCK = '''

@@ -1,13 +1,17 @@
 """What becomes of an event that could not be handled now: retry, parked or dead. Nothing is skipped in place."""
 
+import logging
 import traceback
 
 from msgspec.structs import replace
 
 from tidings.consuming.subscription import Subscription
 from tidings.errors import EventDecodeError, ParkedEventError
-from tidings.store import BEHIND, DEAD, PARKED, RETRY, Failure, Held, Record
+from tidings.events import Envelope
+from tidings.store import BEHIND, DEAD, LANDING, PARKED, RETRY, Failure, Held, Record
 from tidings.world import World, microseconds
+
+log = logging.getLogger("tidings")
 
 STARTED = "started"
 """Reason of a retry whose attempt was counted before it ran. Still there later: its process died."""
@@ -20,6 +24,9 @@ LONGEST_TRACEBACK = 16_000
 
 FAILURES_KEPT = 20
 """Failures kept for one event: the first, and the newest."""
+
+LONGEST_NOTE = 300
+"""Characters of an error in the log at most; `tidings dlq show` has all of it."""
 
 
 class Exceptions:
@@ -45,9 +52,15 @@ class Exceptions:
         self, record: Record, attempt: int, error: BaseException | None, failures: tuple[Failure, ...] = ()
     ) -> Held:
         """Return the row of a failed attempt: retry with its due time, parked, or dead. `error` None: process died."""
-        now = self._world.now()
-        failures = _with(failures, failure(attempt, now, error))
-        reason = failures[-1].message
+        failures = _with(failures, failure(attempt, self._world.now(), error))
+        held = self._verdict(record, attempt, error, failures)
+        note(held, record.envelope, f"{failures[-1].error}: {failures[-1].message}")
+        return held
+
+    def _verdict(
+        self, record: Record, attempt: int, error: BaseException | None, failures: tuple[Failure, ...]
+    ) -> Held:
+        now, reason = failures[-1].time, failures[-1].message
         if isinstance(error, ParkedEventError):
             return replace(self._row(record, PARKED), attempts=attempt, reason=reason, failures=failures)
         published = microseconds(record.envelope.time)
@@ -67,6 +80,31 @@ class Exceptions:
             state=state,
             updated=self._world.now(),
         )
+
+
+def note(held: Held, envelope: Envelope, error: str) -> None:
+    """Log what an event became, in one line: a dead letter is an error, one to be tried again or parked only news.
+
+    It is said before it is committed: if the store fails in between, it is said again when it is done again.
+    """
+    name = "landing" if held.subscription == LANDING else held.subscription
+    about, error = f"event {_one_line(envelope.id)} ({envelope.type})", _one_line(error)
+    if held.state == DEAD:
+        tries = f" after {held.attempts} attempt{'s' * (held.attempts != 1)}" if held.attempts else ""
+        text = "%s: %s is a dead letter%s: %s (see `tidings dlq show %s`)"
+        log.error(text, name, about, tries, error, _one_line(envelope.id))
+    elif held.state == RETRY and held.due is not None:
+        tried = f"attempt {held.attempts}" if held.attempts else "a probe"  # in an outage, what is tried does not count
+        wait = (held.due - held.updated) / 1e6
+        log.info("%s: %s at %s failed; the next is in %.1f s: %s", name, tried, about, wait, error)
+    else:
+        log.info("%s: %s is %s: %s", name, about, held.state, error)
+
+
+def _one_line(text: str) -> str:
+    """Return text that neither breaks a line of the log nor steers a terminal, cut where it is long."""
+    line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text.strip())
+    return line if len(line) <= LONGEST_NOTE else line[: LONGEST_NOTE - 1] + "…"
 
 
 def failure(attempt: int, now: int, error: BaseException | None) -> Failure:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import msgspec
 from msgspec.structs import replace
 
+from tidings.consuming.held import note
 from tidings.consuming.subscription import RELAY, Subscription
 from tidings.errors import EnvelopeError, ServiceError, StrictJSONError, TransportError
 from tidings.events import UNDATED, Envelope, check, derive_id, envelope_from_json
@@ -210,7 +211,7 @@ class Landing:
     async def _held(self, statements: Statements, envelope: Envelope, refused: str | None) -> Held:
         """Return the exception under which an event is held that no subscription may have, or none knows yet."""
         found = next(one for one in await statements.find(envelope.id) if one.envelope.source == envelope.source)
-        return Held(
+        held = Held(
             subscription=LANDING,
             position=found.position,
             lane=found.lane,
@@ -220,6 +221,9 @@ class Landing:
             reason=refused or f"No subscription on this log knows {envelope.type}.",
             updated=self._world.now(),
         )
+        if refused is not None:
+            note(held, envelope, refused)
+        return held
 
 
 def _traced(envelope: Envelope, delivery: Delivery) -> Envelope:
