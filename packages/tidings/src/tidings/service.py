@@ -393,5 +393,8 @@ class Service:
 def _backend(known: dict[str, str], url: str, what: str) -> Any:
     scheme = url.partition("://")[0]
     if scheme not in known:
-        raise ServiceError(f"{url!r} is not a {what} this version knows: use one of {', '.join(sorted(known))}.")
+        shown = f"{scheme}://…" if "@" in url else url  # without a password
+        is_file = what == "store" and "://" not in url
+        do = f"for a file write sqlite:///{url}" if is_file else f"use one of {', '.join(sorted(known))}"
+        raise ServiceError(f"{shown!r} is not a {what} this version knows: {do}.")
     return importlib.import_module(known[scheme])

@@ -25,6 +25,11 @@ def moment(since_epoch: int) -> datetime:
     return _EPOCH + timedelta(microseconds=since_epoch)
 
 
+def written(since_epoch: int) -> str:
+    """Return microseconds since 1970 UTC as text: ISO 8601 in one form, that sorts as the times do."""
+    return moment(since_epoch).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """Time, randomness and ids for everything below the service. Nothing there asks the operating system itself."""

@@ -133,6 +133,10 @@ def test_an_event_is_found_in_every_state(shop: Shop) -> None:
     (caused,) = shop.json("where", good)[0]["caused"]
     assert caused["type"] == "shop.order.charged"
     assert shop.json("where", caused["id"])[0]["cause"]["id"] == good
+    text = shop.run("where", good).stdout
+    assert f"\ncaused    shop.order.charged {caused['id']}\n" in text
+    text = shop.run("where", caused["id"]).stdout
+    assert text.endswith("\n\ncharge: not its own\n    it does not subscribe to shop.order.charged\n\n")
     text = shop.run("where", follower).stdout
     assert "charge: behind" in text
     assert f"its key o2 is held by event {bad} at position 2, which is dead" in text
@@ -269,7 +273,6 @@ def test_the_lock_is_written_and_checked(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "part"),
     [
-        ([], 2, ""),
         (["nonsense"], 2, "No such command 'nonsense'"),
         (["where"], 2, "Missing argument 'ID'"),
         (["where", "x", "--nope"], 2, "No such option '--nope'"),
@@ -284,6 +287,12 @@ def test_the_lock_is_written_and_checked(shop: Shop) -> None:
         (["store", "maintain", "--horizon", "soon"], 2, "'soon' is no duration; write 90s, 30min, 2h or 14d"),
         (["where", "x", "--store", "foo://x"], 2, "'foo://x' is not a store this version knows"),
         (["where", "x", "--store", "sqlite://x"], 2, "names no file"),
+        (["where", "x", "--store", "sqlite://"], 2, "do: Write sqlite:///file.db, or sqlite:///:memory: for tests."),
+        (["where", "x", "--store", "billing.db"], 2, "For a file write sqlite:///billing.db"),
+        (["where", "x", "--store", "sqlite:///tmp"], 3, "Why: The file tmp does not exist."),
+        (["where", "x", "--store", "foo://u:secret@h/x"], 2, "'foo://…' is not a store"),
+        (["where", "x", "--store", "postgresql://u:secret@h:abc/x"], 2, "no number from 1 to 65535"),
+        (["tail", "--after", "-5", "--store", "sqlite:///a"], 2, "-5 is not in the range"),
         (["where", "x", "--store", "sqlite:////no/such/file.db"], 3, "/no/such/file.db does not exist"),
         (["where", "x", "--store", "sqlite:///shop.py"], 3, "file is not a database"),
         (["where", "x", "--store", "sqlite:////"], 3, "unable to open database file"),
@@ -305,7 +314,9 @@ def test_the_lock_is_written_and_checked(shop: Shop) -> None:
     ],
 )
 def test_wrong_input_gets_three_lines_and_a_code(wrong: Shop, args: list[str], code: int, part: str) -> None:
-    lines = " ".join(failed(wrong.run(*args), code))
+    done = wrong.run(*args)
+    lines = " ".join(failed(done, code))
+    assert "secret" not in done.stderr
     assert part.lower() in lines.lower()
     assert not (wrong.folder / "missing.db").exists()
 

@@ -12,7 +12,7 @@ from tidings.backends.memory import put
 from tidings.events import Envelope, envelope_to_json
 from tidings.operations import Filter, Place, Whereabouts
 from tidings.store import Ready
-from tidings.world import microseconds, moment
+from tidings.world import microseconds, written
 
 
 class Placed(Event, name="ops.order.placed", key="order_id"):
@@ -225,7 +225,7 @@ async def test_work_is_ready_or_running_with_its_owner(tmp_path: Path) -> None:
         assert (running.attempts, running.owner) == (1, service.worker.id)
         assert running.since is not None
         assert service.world.now() - 60_000_000 < running.since <= service.world.now()
-        assert running.why == f"attempt 1 is under way since {moment(running.since).isoformat()}"
+        assert running.why == f"attempt 1 is under way since {written(running.since)}"
         assert "waits for its turn" in (await place(service, second.id, "receipt")).why
         go_on.set()
         await until(state_is(service, second.id, "receipt", "handled"))

@@ -28,8 +28,10 @@ _CODES: dict[type[TidingsError], int] = {
     EventDefinitionError: SERVICE,
 }
 
-_LAST_PART = re.compile(r"^(?P<why>.+)(?:\.\s|;\s|:\s)(?P<do>[^.;:].*)$", re.DOTALL)
-"""A message of the library says why, then what to do, after its last full stop, semicolon or colon."""
+_LAST_PART = re.compile(r"^(?P<why>.+)(?:\.\s|;\s|(?<!:memory):\s)(?P<do>[^.;:].*)$", re.DOTALL)
+"""A message of the library says why, then what to do, after its last full stop, semicolon or colon.
+
+The second colon of `:memory:` is none of these."""
 
 
 class CommandError(Exception):

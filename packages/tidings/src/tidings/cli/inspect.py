@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -11,8 +12,9 @@ from tidings import operations
 from tidings.cli.failing import NOT_SO, CommandError
 from tidings.cli.opening import Target, json_option, store_options
 from tidings.cli.showing import ago, event_json, exact, now, say, show_facts, show_json, show_table, span
-from tidings.operations import Status, SubscriptionStatus, Whereabouts
+from tidings.operations import NOT_ITS_OWN, Place, Status, SubscriptionStatus, Whereabouts
 from tidings.store import Record
+from tidings.world import microseconds
 
 
 @click.command()
@@ -66,32 +68,43 @@ def _show_where(one: Whereabouts) -> None:
             "event": envelope.id,
             "type": f"{envelope.type} (version {envelope.version})",
             "source": envelope.source,
-            "time": envelope.time.isoformat().replace("+00:00", "Z"),
+            "time": exact(microseconds(envelope.time)),
             "key": envelope.key,
             "position": one.position,
             "state": None
             if one.due is None
             else f"scheduled: it becomes an event {ago(one.due, present)} ({exact(one.due)})",
             "caused by": f"{one.cause.type} {one.cause.id}" if one.cause else envelope.causation,
+            "caused": _caused(one),
         }
     )
-    for caused in one.caused:
-        say(f"caused  {caused.type} {caused.id}")
-    for caused in one.caused_later:
-        say(f"caused  {caused.type} {caused.id} (scheduled)")
     say("")
-    if one.places:
-        rows = [(_name(place.subscription), place.state, place.attempts, place.why) for place in one.places]
-        for name, state, attempts, why in rows:
-            say(f"{name}: {state}" + (f", {attempts} attempt{'s' * (attempts != 1)}" if attempts else ""))
-            say(f"    {why}")
-    elif one.due is None:
+    _show_places(one.places)
+    if not one.places and one.due is None:
         say("No subscription is on this store yet.")
     say("")
 
 
-def _name(subscription: str) -> str:
-    return "landing" if subscription == "*" else subscription
+def _caused(one: Whereabouts) -> str:
+    """Return a line for each event that this one has caused, below each other in the column of values."""
+    lines = [f"{caused.type} {caused.id}" for caused in one.caused]
+    lines += [f"{caused.type} {caused.id} (scheduled)" for caused in one.caused_later]
+    return "\n".join(lines)
+
+
+def _show_places(places: Sequence[Place]) -> None:
+    others: dict[str, list[str]] = {}  # why -> the subscriptions whose own it is not
+    for place in places:
+        if place.state == NOT_ITS_OWN:
+            others.setdefault(place.why, []).append(place.subscription)
+            continue
+        name = "landing" if place.subscription == "*" else place.subscription
+        attempts = f", {place.attempts} attempt{'s' * (place.attempts != 1)}" if place.attempts else ""
+        say(f"{name}: {place.state}{attempts}")
+        say(f"    {place.why}")
+    for why, names in others.items():
+        say(f"{', '.join(names)}: {NOT_ITS_OWN}")
+        say(f"    {why}")
 
 
 @click.command()
@@ -99,7 +112,10 @@ def _name(subscription: str) -> str:
     "--type", "types", multiple=True, metavar="NAME", help="Only events of this type; may be given several times."
 )
 @click.option(
-    "--after", type=int, metavar="POSITION", help="Begin after a position, 0 for the whole log. [default: now]"
+    "--after",
+    type=click.IntRange(0),
+    metavar="POSITION",
+    help="Begin after a position, 0 for the whole log. [default: now]",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="End after so many events.")
 @store_options
@@ -155,9 +171,9 @@ def store_status(target: Target, as_json: bool) -> None:
                 (
                     w.id,
                     w.service,
-                    ", ".join(w.roles),
+                    ", ".join(w.roles) or "publishes only",
                     w.pid,
-                    w.host,
+                    w.host.partition("/")[0],  # with its boot and pid namespace in --json
                     ago(w.started, present),
                     "alive" if w.alive else "dead",
                 )

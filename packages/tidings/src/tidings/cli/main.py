@@ -7,7 +7,7 @@ import click
 
 from tidings.cli.check import lock
 from tidings.cli.dead_letters import discard, list_letters, redrive, show_letter
-from tidings.cli.failing import BUG, NOT_SO, CommandError, of_library, of_usage
+from tidings.cli.failing import BUG, NOT_SO, USAGE, CommandError, of_library, of_usage
 from tidings.cli.inspect import list_subscriptions, store_status, tail, where
 from tidings.cli.repair import forget, maintain, migrate, narrow, pause, resume
 from tidings.cli.run import run
@@ -63,7 +63,7 @@ def main() -> None:
     except CommandError as failure:
         _end(failure)
     except click.UsageError as error:
-        _end(of_usage(error))
+        _misused(error)
     except click.ClickException as error:
         _end(CommandError(f"`{_said()}` failed.", error.format_message(), f"See `{_said()} --help`.", error.exit_code))
     except click.Abort:
@@ -91,6 +91,13 @@ def _said() -> str:
             command = command.commands[word]
             words.append(word)
     return " ".join(words)
+
+
+def _misused(error: click.UsageError) -> None:
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2: a group by itself
+        tell(error.format_message())
+        sys.exit(USAGE)
+    _end(of_usage(error))
 
 
 def _end(failure: CommandError) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from tidings.events import Envelope
-from tidings.world import microseconds, moment
+from tidings.world import microseconds, written
 
 CELL = 100
 """Characters of a table's cell at most; `--json` has all of them."""
@@ -84,16 +84,19 @@ def _is_number(text: str) -> bool:
 
 
 def show_facts(facts: Mapping[str, object]) -> None:
-    """Print names and values, one a line; those without a value are left out."""
+    """Print names and values, one a line, further lines of a value below it; those without a value are left out."""
     shown = {name: value for name, value in facts.items() if value is not None and value != ""}
     width = max((len(name) for name in shown), default=0)
     for name, value in shown.items():
-        say(f"{name.ljust(width)}  {value}")
+        first, *more = str(value).split("\n")
+        say(f"{name.ljust(width)}  {first}")
+        for line in more:
+            say(f"{' ' * width}  {line}")
 
 
 def exact(time: int | None) -> str | None:
     """Return a time of the store in ISO 8601, UTC."""
-    return None if time is None else moment(time).isoformat().replace("+00:00", "Z")
+    return None if time is None else written(time)
 
 
 def ago(time: int | None, present: int) -> str | None:

@@ -8,10 +8,11 @@ from tidings.operations.lock import Difference, declared, differences, lock_from
 from tidings.operations.overview import Status, SubscriptionStatus, WorkerStatus, status, tail
 from tidings.operations.subscriptions import forget, narrow, pause, resume
 from tidings.operations.upkeep import DAY, Maintained, Migration, maintain, migrate, migrations
-from tidings.operations.whereabouts import Place, Whereabouts, where
+from tidings.operations.whereabouts import NOT_ITS_OWN, Place, Whereabouts, where
 
 __all__ = [
     "DAY",
+    "NOT_ITS_OWN",
     "DeadLetter",
     "Difference",
     "Filter",

@@ -21,7 +21,7 @@ from tidings.store import (
     Store,
     SubscriptionRow,
 )
-from tidings.world import moment
+from tidings.world import written
 
 SCHEDULED, NOT_ITS_OWN, PENDING, READY, RUNNING, HANDLED = (
     "scheduled",
@@ -182,7 +182,7 @@ def _in_ready(row: SubscriptionRow, ready: Ready, known: _Store) -> Place:
     if ready.owner not in known.alive:
         why = f"attempt {ready.attempt} was cut short, because its worker died"
         return Place(row.name, READY, f"{why}; {_nobody(row, known) or 'another takes it over'}", ready.attempt)
-    since = "" if ready.since is None else f" since {moment(ready.since).isoformat()}"
+    since = "" if ready.since is None else f" since {written(ready.since)}"
     why = f"attempt {ready.attempt} is under way{since}"
     return Place(row.name, RUNNING, why, ready.attempt, owner=ready.owner, since=ready.since)
 
@@ -194,14 +194,14 @@ async def _exception(said: Statements, held: Held) -> Place:
 async def _why_held(said: Statements, held: Held) -> str:
     reason = held.reason or "no reason given"
     if held.state == RETRY:
-        again = "now" if held.due is None else moment(held.due).isoformat()
+        again = "now" if held.due is None else written(held.due)
         return f"attempt {held.attempts} of it: {reason}; due again at {again}"
     if held.state == BEHIND:
         return await _why_behind(said, held)
     if held.state == PARKED:
         return f"{reason} It comes back by itself once a worker knows it."
     if held.state == DISCARDED:
-        return f"discarded by {held.actor} at {moment(held.updated).isoformat()}: {reason}"
+        return f"discarded by {held.actor} at {written(held.updated)}: {reason}"
     return f"after {held.attempts} attempt{'s' * (held.attempts != 1)}: {reason}"
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from tidings.backends.postgres import migrations
+from tidings.backends.postgres.address import check_url
 from tidings.backends.postgres.driver import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
@@ -79,7 +80,8 @@ _NOT_FOR_EVER = {
 
 
 def open_store(url: str, world: World) -> "PostgresStore":
-    """Return the store that a `postgresql://` URL names; nothing is connected yet."""
+    """Return the store that a `postgresql://` URL names; nothing is connected yet. Raises ServiceError."""
+    check_url(url)
     return PostgresStore(url.replace("postgresql+asyncpg://", "postgresql://", 1), world)
 
 

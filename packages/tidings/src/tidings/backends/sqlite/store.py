@@ -100,7 +100,7 @@ class SqliteStore:
         """
         file = self._place()
         if read_only and not file.exists():
-            raise StoreUnavailableError(f"{file} does not exist: check the path, or start the service once.")
+            raise StoreUnavailableError(f"The file {file} does not exist: check the path, or start the service once.")
         if not file.parent.is_dir():
             raise StoreUnavailableError(f"The folder {file.parent} does not exist: make it, or name another file.")
         if not read_only:
