@@ -1,13 +1,16 @@
 """Partitions by retention class: made ahead, dropped whole, never above a floor, dead letters kept."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tidings.backends.postgres import PostgresStore, open_store, partitions
+from tidings.backends.postgres.driver import HeldSession
 from tidings.events import Envelope
 from tidings.service import system_clock, uuid7_ids
 from tidings.store import DEAD, DISCARDED, Held, LaneStep, Statements, SubscriptionRow
@@ -172,8 +175,6 @@ async def rows_in(store: PostgresStore, table: str) -> int:
 async def test_a_lock_that_is_not_to_be_had_is_left_to_the_next_upkeep(
     store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import asyncpg
-
     monkeypatch.setattr(partitions, "LOCK_TIMEOUT", "100ms")
     await store.publish([envelope(n, 3 * DAY) for n in range(12)])
     await subscribe_at(store, 12)
@@ -183,3 +184,53 @@ async def test_a_lock_that_is_not_to_be_had_is_left_to_the_next_upkeep(
         assert await upkeep(store) == 3  # what is deleted needs no such lock
     assert await upkeep(store) == 9
     await reader.close()
+
+
+async def waiting_for_locks(watcher: Any, number: int) -> None:
+    sql = (
+        "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_database d ON d.oid = database "
+        "WHERE NOT granted AND datname = current_database()"
+    )
+    async with asyncio.timeout(5):
+        while await watcher.fetchval(sql) < number:  # noqa: ASYNC110 - the server does it
+            await asyncio.sleep(0.01)
+
+
+async def test_who_reads_and_writes_while_a_partition_is_attached_misses_nothing(
+    store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attached, go_on = asyncio.Event(), asyncio.Event()
+    ensure_class = partitions._ensure_class
+
+    async def slow_to_commit(session: HeldSession, keep: str) -> None:
+        await ensure_class(session, keep)
+        attached.set()
+        await go_on.wait()
+
+    await store.publish([envelope(n, DAY, keep="3600000") for n in range(9)])
+    assert await store.reading.head() == 9
+    monkeypatch.setattr(partitions, "_ensure_class", slow_to_commit)
+    watcher = await asyncpg.connect(postgres_url)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(upkeep(store, "3600000"))
+        await attached.wait()
+        read = tasks.create_task(store.reading.read(0, None, range(store.lanes), 100))
+        await waiting_for_locks(watcher, 1)
+        tasks.create_task(store.publish([envelope(9, DAY, keep="3600000")]))
+        await waiting_for_locks(watcher, 2)
+        go_on.set()
+    await watcher.close()
+    assert [record.position for record in read.result().records][:9] == list(range(1, 10))
+    assert await positions(store) == list(range(1, 11))
+
+
+async def test_a_class_that_is_written_all_the_time_gets_its_partition(store: PostgresStore, postgres_url: str) -> None:
+    """What is written while the rows are moved moves too; it made ATTACH fail, upkeep after upkeep."""
+    watcher = await asyncpg.connect(postgres_url)
+    async with store.transaction() as statements:
+        await statements.append([envelope(0, DAY, keep="3600000")])
+        kept_up = asyncio.create_task(upkeep(store, "3600000"))
+        await waiting_for_locks(watcher, 1)
+    await kept_up
+    await watcher.close()
+    assert (await rows_in(store, "log_other"), await rows_in(store, "log_keep_3600000_0")) == (0, 1)

@@ -70,6 +70,8 @@ class Partitions:
 
     def __init__(self, transaction: Callable[[], AbstractAsyncContextManager[HeldSession]]) -> None:
         self._transaction = transaction
+        self.left: list[str] = []
+        """Why each change that is left to the next upkeep was not made."""
 
     async def _step(
         self, work: Callable[Concatenate[HeldSession, P], Awaitable[T]], *args: P.args, **options: P.kwargs
@@ -80,7 +82,9 @@ class Partitions:
                 await session.script(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
                 return await work(session, *args, **options)
         except (StoreBusyError, ConstraintError, StatementError, TransactionHeldTooLongError) as error:
-            log.info("A change of the log's partitions is left to the next upkeep: %s", error)
+            level = logging.INFO if isinstance(error, StoreBusyError) else logging.WARNING
+            log.log(level, "A change of the log's partitions is left to the next upkeep: %s", error)
+            self.left.append(str(error))
             return None
 
     async def ensure(self, keep: str, head: int) -> None:
@@ -129,11 +133,12 @@ async def _ensure_class(session: HeldSession, keep: str) -> None:
     if await _is_there(session, table):
         return
     await session.script(
-        f"CREATE TABLE tidings.{table} (LIKE tidings.log INCLUDING DEFAULTS) PARTITION BY RANGE (position);"
+        f"CREATE TABLE tidings.{table} (LIKE tidings.log INCLUDING DEFAULTS INCLUDING INDEXES) "
+        "PARTITION BY RANGE (position);"
         f"CREATE TABLE tidings.{table}_rest PARTITION OF tidings.{table} DEFAULT;"
     )
-    await session.run(_MOVE.format(table="log_other", which="keep = $1", to=table), keep)
-    await session.script(f"ALTER TABLE tidings.log ATTACH PARTITION tidings.{table} FOR VALUES IN ('{int(keep)}')")
+    move = _MOVE.format(table="log_other", which=f"keep = '{int(keep)}'", to=table)
+    await _attach(session, move, "log", table, f"IN ('{int(keep)}')")
 
 
 async def _ensure_range(session: HeldSession, keep: str, number: int) -> None:
@@ -141,12 +146,22 @@ async def _ensure_range(session: HeldSession, keep: str, number: int) -> None:
     table = f"{parent}_{number}"
     if await _is_there(session, table) or not await _is_there(session, parent):
         return
-    await session.script(f"CREATE TABLE tidings.{table} (LIKE tidings.log INCLUDING DEFAULTS)")
-    which = f"position >= {low} AND position < {high}"
-    await session.run(_MOVE.format(table=f"{parent}_rest", which=which, to=table))
-    await session.script(
-        f"ALTER TABLE tidings.{parent} ATTACH PARTITION tidings.{table} FOR VALUES FROM ({low}) TO ({high})"
-    )
+    await session.script(f"CREATE TABLE tidings.{table} (LIKE tidings.log INCLUDING DEFAULTS INCLUDING INDEXES)")
+    move = _MOVE.format(table=f"{parent}_rest", which=f"position >= {low} AND position < {high}", to=table)
+    await _attach(session, move, parent, table, f"FROM ({low}) TO ({high})")
+
+
+async def _attach(session: HeldSession, move: str, parent: str, table: str, values: str) -> None:
+    """Attach a partition with what was written while it was missing.
+
+    ATTACH alone lets in who writes and reads meanwhile: what came since the rows were moved makes it fail, and a
+    reader that knows the partitions already finds neither the moved rows nor their new table. Everybody comes by the
+    log itself, so one lock keeps them out; most is moved before it, and the indices are there.
+    """
+    await session.run(move)
+    await session.script("LOCK TABLE ONLY tidings.log IN ACCESS EXCLUSIVE MODE")
+    await session.run(move)
+    await session.script(f"ALTER TABLE tidings.{parent} ATTACH PARTITION tidings.{table} FOR VALUES {values}")
 
 
 async def _drop_range(session: HeldSession, keep: str, one: Range, older_than: int) -> int | None:
