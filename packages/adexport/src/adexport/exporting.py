@@ -20,7 +20,7 @@ from adexport.naming import DEFAULT_PATTERN, name_files, parse_pattern
 from adexport.needed_fields import needed_fields
 from adexport.networks import Network, preflight, target_for, targets
 from adexport.pictures_named import check_pictures
-from adexport.planning import Plan, Target, plan
+from adexport.planning import Plan, Target, expected_seconds, plan
 from adexport.ports import FileStore
 from adexport.problems import Problem
 from adexport.projections import as_json, files_word, hold_standing, microseconds, note
@@ -125,7 +125,7 @@ class Exporting:
 
     def estimate_seconds(self, plan: Plan) -> float:
         """Expected seconds until all files are ready when nothing else runs."""
-        return round(plan.cpu_seconds / self._processes, 2)
+        return round(expected_seconds(plan.batches, self._processes), 2)
 
     async def load_design(self, design: str | dict[str, Any]) -> StoredDesign:
         """The named or given design. Raises UnknownError or DesignError."""

@@ -1,6 +1,7 @@
 """From a request to work: every file to make (row × size × format), grouped into batches of about half a second."""
 
 import hashlib
+import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final, Protocol
@@ -196,6 +197,14 @@ def batch(cells: Iterable[Cell], milliseconds: float = BATCH_MILLISECONDS) -> tu
         pending += [cell.index for cell in drawing]
         spent += cost
     return (*batches, Batch(tuple(pending), spent)) if pending else tuple(batches)
+
+
+def expected_seconds(batches: Iterable[Batch], processes: int) -> float:
+    """Seconds until the last batch is made when each goes to the process that is free first, and nothing else runs."""
+    ends = [0.0] * processes
+    for part in batches:
+        heapq.heapreplace(ends, ends[0] + part.milliseconds / 1000)
+    return max(ends)
 
 
 def drawing_milliseconds(cells: Sequence[Cell]) -> float:

@@ -127,7 +127,8 @@ async def finish(tx: Transaction, export_id: str, state: State, *, failure: str 
             seconds=seconds,
         )
         rest = f", {row['failed']} failed" if row["failed"] else ""
-        text = f"Done in {seconds:.1f} s: {files_word(row['done'])} ready{rest}"
+        took = f"{seconds:.1f} s" if seconds >= 0.05 else "under 0.1 s"
+        text = f"Done in {took}: {files_word(row['done'])} ready{rest}"
     else:
         reason = failure or "No file could be made."
         event = ExportFailed(

@@ -6,11 +6,13 @@ import pytest
 from adexport.planning import (
     BATCH_MILLISECONDS,
     MAX_CELLS,
+    Batch,
     PlanError,
     Target,
     batch,
     drawing_milliseconds,
     expected_bytes,
+    expected_seconds,
     plan,
 )
 from adexport.rendering.encoding import EncodeError
@@ -124,6 +126,13 @@ def test_the_estimate_follows_the_measurements():
         assert expected_bytes(name, 300, 250) == pytest.approx(small * 1000, rel=0.03)
         assert expected_bytes(name, 1080, 1080) == pytest.approx(large * 1000, rel=0.03)
     assert expected_bytes("png", 1080, 1080, 150_000) == 150_000
+
+
+def test_one_batch_is_not_faster_with_more_processes():
+    assert expected_seconds([Batch((0,), 400.0)], 2) == pytest.approx(0.4)
+    assert expected_seconds([Batch((0,), 500.0), Batch((1,), 40.0), Batch((2,), 300.0)], 2) == pytest.approx(0.5)
+    assert expected_seconds([Batch((n,), 500.0) for n in range(10)], 2) == pytest.approx(2.5)
+    assert expected_seconds([], 2) == 0
 
 
 def test_a_limit_that_presses_costs_more():

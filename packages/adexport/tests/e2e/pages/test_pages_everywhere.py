@@ -36,6 +36,49 @@ def test_a_phone_scrolls_in_one_direction_only(browser: Browser, site: str, done
     context.close()
 
 
+def test_on_a_phone_what_is_wanted_most_is_in_sight(browser: Browser, site: str, done: str) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740}, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(f"{site}/exports/{done}")
+    actions = page.locator(".export-heading .actions > *")
+    expect(actions.first).to_have_text("Download zip")
+    page.goto(f"{site}/exports/new")
+    go = page.locator("#go")
+    expect(go).to_be_in_viewport(ratio=1)
+    page.get_by_role("link", name="Preview").click()
+    expect(page.locator("#stage canvas")).to_be_in_viewport(ratio=0.9)
+    expect(go).to_be_in_viewport(ratio=1)
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    count, button = page.locator(".verdict").bounding_box(), go.bounding_box()
+    assert count is not None
+    assert button is not None
+    assert count["y"] + count["height"] <= button["y"], "the bar hides the count"
+    context.close()
+
+
+def test_the_selected_tab_stands_out(browser: Browser, site: str) -> None:
+    """Its outline against the row of tabs: WCAG asks for a contrast of 3 for parts of controls."""
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme)
+        page = context.new_page()
+        page.goto(f"{site}/exports")
+        tab, row = page.locator(".tabs [aria-current]"), page.locator(".tabs")
+        outline = tab.evaluate("tab => getComputedStyle(tab).boxShadow")
+        behind = row.evaluate("row => getComputedStyle(row).backgroundColor")
+        lighter, darker = sorted((luminance(outline), luminance(behind)), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 3, (scheme, outline, behind)
+        context.close()
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance, as WCAG defines it, of a computed rgb(…)."""
+    found = re.search(r"rgb\((\d+), (\d+), (\d+)\)", colour)
+    assert found, colour
+    parts = [int(part) / 255 for part in found.groups()]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def test_the_keyboard_reaches_everything(page: Page, site: str, done: str, failed: str) -> None:
     page.goto(f"{site}/exports")
     page.keyboard.press("?")
