@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[4]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "examples/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"# ([a-z_]+\.py)\n")
 _SAME = doctest.OutputChecker().check_output
@@ -113,6 +113,24 @@ def test_the_comparison_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_there_are_pages_with_code() -> None:
     assert len(with_code()) >= 7
     assert ROOT / "README.md" in with_code()
+
+
+def test_the_ten_lines_of_the_readme_handle_an_event(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(ROOT / "README.md"):
+        execute(block.text, module, "README.md")
+    service = module.__dict__["service"]
+
+    async def charged() -> object:
+        async with service, asyncio.timeout(20):
+            await service.publish(module.__dict__["OrderPlaced"](order_id="o-1", amount_cents=1200))
+            while (row := await service.fetch_one("SELECT order_id, cents FROM charges")) is None:
+                await asyncio.sleep(0.01)
+            return row
+
+    assert asyncio.run(charged()) == ("o-1", 1200)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
