@@ -266,6 +266,15 @@ def test_the_admin_lists_letters_and_shows_their_attempts(browse, letters) -> No
     assert client.get(f"{PAGE}add/").status_code == 403
 
 
+def test_a_letter_whose_failure_holds_a_nul_is_shown_with_the_others(browse, letters) -> None:
+    nul = "convert_to(replace(convert_from(failures, 'UTF8'), 'cannot 0', 'cannot \\u0000'), 'UTF8')"
+    said(f"UPDATE tidings.held SET failures = {nul}")
+    client = browse("ada", "view")
+    assert client.get(PAGE).status_code == 200
+    detail = client.get(f"{PAGE}{letters[0].replace('_', '_5F')}/change/").content.decode()
+    assert "cannot \ufffd &lt;b&gt;" in detail
+
+
 def test_redriving_needs_its_permission(browse, letters) -> None:
     chosen = {"action": "redrive", "_selected_action": letters[:2]}
     browse("ada", "view").post(PAGE, chosen)

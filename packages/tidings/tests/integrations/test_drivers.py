@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tidings import Service, ServiceError
+from tidings import Service, ServiceError, TransactionClosedError
 from tidings.integrations import asyncpg as on_asyncpg
 from tidings.integrations import psycopg as on_psycopg
 
@@ -157,3 +157,20 @@ async def test_a_subscription_gets_what_all_of_them_publish(postgres_url, servic
         await connection.close()
         await until(lambda: len(seen) == 20)
     assert seen == list(range(20))
+
+
+async def test_a_publish_after_its_block_is_refused(postgres_url, service, Placed, log) -> None:  # noqa: N803
+    kept = []
+    connection = await asyncpg.connect(postgres_url)
+    async with on_asyncpg.outbox(connection, service=service) as publish:
+        kept.append(publish)
+    await connection.close()
+    with psycopg.connect(postgres_url) as blocking, on_psycopg.outbox(blocking, service=service) as publish:
+        kept.append(publish)
+    async with await psycopg.AsyncConnection.connect(postgres_url) as waiting:
+        async with on_psycopg.outbox(waiting, service=service) as publish:
+            kept.append(publish)
+    for publish in kept:
+        with pytest.raises(TransactionClosedError, match="inside the block"):
+            publish(Placed(order_id="late"))
+    assert await log.numbers() == []

@@ -255,3 +255,28 @@ def test_a_handler_that_its_executor_cannot_run_is_refused(Placed) -> None:  # n
 
     with pytest.raises(HandlerError, match="plain function"):
         service.resolve()
+
+
+async def test_a_nul_in_an_error_is_a_dead_letter_like_any_other(service, Placed, log) -> None:  # noqa: N803
+    async def fails(event: Placed) -> None:  # type: ignore[valid-type]
+        raise ValueError("a byte \0 here")
+
+    async def fails_in_transaction(event: Placed, tx: Transaction) -> None:  # type: ignore[valid-type]
+        try:
+            raise ValueError("\0")
+        except ValueError as error:
+            raise LookupError("plain") from error
+
+    once = RetryPolicy(attempts=1)
+    service.subscribe(Placed, ordered=True, retry=once, name="work")(fails)
+    service.subscribe(Placed, ordered=True, retry=once, name="transaction")(fails_in_transaction)
+    async with service:
+        await service.publish(Placed(order_id="one"))
+        async with asyncio.timeout(20):
+            while len(await log.rows("SELECT 1 FROM tidings.held WHERE state = 'dead'")) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    assert await log.rows("SELECT reason FROM tidings.held ORDER BY subscription DESC") == [
+        ("a byte \\x00 here",),
+        ("plain",),
+    ]
+    assert await log.rows("SELECT count(*) FROM tidings.ready") == [(0,)]

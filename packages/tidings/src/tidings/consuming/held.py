@@ -117,8 +117,9 @@ def failure(attempt: int, now: int, error: BaseException | None) -> Failure:
 
 
 def _encodable(text: str) -> str:
-    """Return text that JSON can carry: file names may hold bytes that are no text."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Return text that JSON and every store can carry: file names may hold bytes that are no text, and Postgres takes
+    no NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _message(error: BaseException) -> str:

@@ -269,7 +269,8 @@ class WorkRunner:
         self._rows.remove(row)
         self._wake.set()
         if not task.cancelled() and task.exception() is not None:
-            log.error("%s: settling failed", self.name, exc_info=task.exception())
+            log.error("%s: settling failed; the work is given back", self.name, exc_info=task.exception())
+            self._in_doubt = True  # this worker may have it still, and nobody else takes it while this one lives
 
     def _begin(
         self, statements: Statements, envelope: Envelope, ids: StableIds, attempt: int, opened: Opened | None

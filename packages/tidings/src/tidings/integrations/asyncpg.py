@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tidings.backends.postgres.driver import HeldSession
 from tidings.events import Envelope, Event
-from tidings.integrations.joining import flush
+from tidings.integrations.joining import Block, flush
 from tidings.publishing.outbox import Outbox
 from tidings.service import Service, only_service
 
@@ -59,16 +59,11 @@ async def publish(
 async def outbox(connection: "AnyConnection", *, service: Service | None = None) -> AsyncIterator[Publish]:
     """Open `connection.transaction()` and give a function that publishes: all is inserted at once before the commit.
 
-    Blocks nest, as transactions do: an inner one rolled back takes its events along.
+    Blocks nest, as transactions do: an inner one rolled back takes its events along. A publish after the block raises
+    TransactionClosedError.
     """
-    pending = Outbox()
-    publisher = service or only_service()
-
-    def publish_later(
-        event: Event, *, id: str | None = None, delay: timedelta | None = None, at: datetime | None = None
-    ) -> Envelope:
-        return publisher.buffer(pending, event, id, delay, at)
-
+    block = Block(service or only_service())
     async with connection.transaction():
-        yield publish_later
-        await flush(pending, HeldSession(connection), publisher)  # type: ignore[arg-type]  # a proxy does the same
+        with block:
+            yield block.publish
+        await flush(block.outbox, HeldSession(connection), block.publisher)  # type: ignore[arg-type]  # as above

@@ -11,7 +11,13 @@ from tidings.backends.postgres import PostgresStore
 from tidings.backends.postgres.driver import Session
 from tidings.backends.postgres.fence import Fence
 from tidings.backends.postgres.statements import PostgresStatements
-from tidings.errors import ServiceError, StoreVersionError, TidingsError, TransactionHeldTooLongError
+from tidings.errors import (
+    ServiceError,
+    StoreVersionError,
+    TidingsError,
+    TransactionClosedError,
+    TransactionHeldTooLongError,
+)
 from tidings.events import Envelope, Event
 from tidings.publishing.outbox import Outbox
 from tidings.publishing.transaction import SyncTransaction, Transaction
@@ -65,6 +71,32 @@ Publisher = Service | Joined
 def publisher_on(connection: object, service: Service | None) -> Publisher:
     """Return who publishes on a connection: the event being handled there, the service named, or the only one."""
     return _joined.get(connection) or service or only_service()
+
+
+class Block:
+    """What is published within a `with` block of this, until it ends."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self.publisher = publisher
+        self.outbox = Outbox()
+        self._open = True
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, *_: object) -> None:
+        """End: what is published later would never be written."""
+        self._open = False
+
+    def publish(
+        self, event: Event, *, id: str | None = None, delay: timedelta | None = None, at: datetime | None = None
+    ) -> Envelope:
+        """Publish an event when the block ends; raises TransactionClosedError after it."""
+        if not self._open:
+            raise TransactionClosedError(
+                "The block of this outbox has ended, its transaction with it: publish inside the block."
+            )
+        return self.publisher.buffer(self.outbox, event, id, delay, at)
 
 
 def postgres_store(store: Store, what: str) -> PostgresStore:

@@ -13,7 +13,7 @@ from tidings.backends.postgres.driver import Rows, of_the_server
 from tidings.consuming.executor import Executor, driven
 from tidings.errors import StoreUnavailableError, TidingsError
 from tidings.events import Envelope, Event
-from tidings.integrations.joining import AsyncBegun, AsyncExecutor, Publisher, flush, publisher_on
+from tidings.integrations.joining import AsyncBegun, AsyncExecutor, Block, Publisher, flush, publisher_on
 from tidings.integrations.threads import Begun, BlockingExecutor
 from tidings.publishing.outbox import Outbox
 from tidings.service import Service
@@ -107,7 +107,7 @@ def outbox(
     """Open `connection.transaction()` and give a function that publishes: all is inserted at once before the commit.
 
     `async with` on an async connection. Blocks nest, as transactions do: an inner one rolled back takes its events
-    along.
+    along. A publish after the block raises TransactionClosedError.
     """
     if isinstance(connection, AsyncConnection):
         return _async_outbox(connection, service)
@@ -116,27 +116,20 @@ def outbox(
 
 @contextmanager
 def _outbox(connection: Connection[Any], service: Service | None) -> Iterator[Publish]:
-    pending, publisher = Outbox(), publisher_on(connection, service)
+    block = Block(publisher_on(connection, service))
     with connection.transaction():
-        yield _publishing(pending, publisher)
-        driven(flush(pending, BlockingSession(connection), publisher))
+        with block:
+            yield block.publish
+        driven(flush(block.outbox, BlockingSession(connection), block.publisher))
 
 
 @asynccontextmanager
 async def _async_outbox(connection: AsyncConnection[Any], service: Service | None) -> AsyncIterator[Publish]:
-    pending, publisher = Outbox(), publisher_on(connection, service)
+    block = Block(publisher_on(connection, service))
     async with connection.transaction():
-        yield _publishing(pending, publisher)
-        await flush(pending, AsyncSession(connection), publisher)
-
-
-def _publishing(pending: Outbox, publisher: Publisher) -> Publish:
-    def publish_later(
-        event: Event, *, id: str | None = None, delay: timedelta | None = None, at: datetime | None = None
-    ) -> Envelope:
-        return publisher.buffer(pending, event, id, delay, at)
-
-    return publish_later
+        with block:
+            yield block.publish
+        await flush(block.outbox, AsyncSession(connection), block.publisher)
 
 
 def psycopg_executor(connect: Callable[[], AbstractContextManager[Connection[Any]]]) -> Executor:
