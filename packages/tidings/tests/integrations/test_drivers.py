@@ -167,9 +167,9 @@ async def test_a_publish_after_its_block_is_refused(postgres_url, service, Place
     await connection.close()
     with psycopg.connect(postgres_url) as blocking, on_psycopg.outbox(blocking, service=service) as publish:
         kept.append(publish)
-    async with await psycopg.AsyncConnection.connect(postgres_url) as waiting:
-        async with on_psycopg.outbox(waiting, service=service) as publish:
-            kept.append(publish)
+    waiting = await psycopg.AsyncConnection.connect(postgres_url)
+    async with waiting, on_psycopg.outbox(waiting, service=service) as publish:
+        kept.append(publish)
     for publish in kept:
         with pytest.raises(TransactionClosedError, match="inside the block"):
             publish(Placed(order_id="late"))

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import event as listening
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -186,6 +188,72 @@ async def test_a_session_joined_to_an_outer_transaction_waits_for_it(sync_engine
             assert await log.numbers() == []
         outer.commit()
     assert await log.numbers() == [2]
+
+
+async def test_what_listeners_publish_during_the_commit_goes_with_it(engine, order, service, Placed, log) -> None:  # noqa: N803
+    def publish_number(session: Session, number: int) -> None:
+        publish(session, Placed(order_id="a", number=number), service=service)
+
+    class Listened(Session):
+        """Its listeners are of no other session."""
+
+    @listening.listens_for(Listened, "before_commit")
+    def commits(session: Session) -> None:
+        if session.get_nested_transaction() is None:
+            publish_number(session, 0)
+
+    @listening.listens_for(Listened, "before_flush")
+    def flushes(session: Session, *_: object) -> None:
+        for added in session.new:
+            publish_number(session, int(added.id))
+
+    @listening.listens_for(Order, "after_insert")
+    def inserted(_mapper: object, _connection: object, added: Order) -> None:
+        session = Session.object_session(added)
+        if isinstance(session, Listened):
+            publish_number(session, int(added.id) + 1)
+
+    async with AsyncSession(engine, sync_session_class=Listened) as session:
+        await session.commit()
+        assert await log.numbers() == [0]
+        session.add(Order(id="10"))
+        await session.commit()
+        session.add(Order(id="20"))
+        await session.flush()
+        await session.rollback()
+        assert await log.numbers() == [0, 0, 10, 11]
+        root = await session.begin()
+        await session.begin_nested()  # left open
+        session.add(Order(id="30"))
+        await root.commit()
+    listening.remove(Order, "after_insert", inserted)
+    assert sorted((await log.numbers())[4:]) == [30, 31]
+    assert await log.inserts() == 3
+
+
+async def test_a_failed_commit_of_a_savepoint_leaves_no_commit_under_way(engine, order, log) -> None:
+    async with AsyncSession(engine) as session, session.begin():
+        order(session, 1)
+        await session.flush()
+        with pytest.raises(Exception, match=r"orders_pkey|conflicts with"):
+            async with session.begin_nested():
+                session.add(Order(id="1"))
+        async with session.begin_nested():
+            order(session, 2)
+    assert await log.numbers() == [1, 2]
+
+
+async def test_a_publish_after_the_commit_is_not_lost_in_silence(engine, order, service, Placed, log) -> None:  # noqa: N803
+    async with AsyncSession(engine) as session:
+
+        @listening.listens_for(session.sync_session, "after_commit")
+        def late(session: Session) -> None:
+            publish(session, Placed(order_id="late"), service=service)
+
+        order(session, 1)
+        with pytest.raises(InvalidRequestError, match="committed"):
+            await session.commit()
+    assert await log.numbers() == [1]
 
 
 async def test_a_chosen_id_is_published_once_and_a_delayed_one_later(engine, service, Placed, log) -> None:  # noqa: N803

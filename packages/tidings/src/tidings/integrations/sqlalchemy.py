@@ -11,7 +11,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    InvalidRequestError,
+    OperationalError,
+    PendingRollbackError,
+    ResourceClosedError,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 from sqlalchemy.sql.elements import SavepointClause
@@ -19,7 +26,7 @@ from sqlalchemy.sql.elements import SavepointClause
 from tidings.backends.postgres.driver import HeldSession, Rows, of_the_server
 from tidings.backends.postgres.driver import Session as StoreSession
 from tidings.consuming.executor import Executor, driven
-from tidings.errors import ServiceError, StoreUnavailableError, TidingsError
+from tidings.errors import ServiceError, StatementError, StoreUnavailableError, TidingsError
 from tidings.events import Envelope, Event
 from tidings.integrations.joining import AsyncBegun, AsyncExecutor, Publisher, flush, publisher_on
 from tidings.integrations.threads import Begun, BlockingExecutor
@@ -31,6 +38,9 @@ __all__ = ["publish", "sqlalchemy_executor"]
 AnySession = AsyncSession | AsyncConnection | Session | Connection | scoped_session[Any] | async_scoped_session[Any]
 KEY = "tidings"
 """Under this name a session's `info` holds what its transaction will publish."""
+
+COMMITTING = "tidings.committing"
+"""Under this name a session's `info` holds which of its transactions are being committed."""
 
 
 class _Pending:
@@ -58,6 +68,31 @@ class _PendingOnConnection(_Pending):
         super().__init__()
         self.sessions: list[_Pending] = []
         self.savepoints: dict[str, tuple[dict[Publisher, Any], int]] = {}
+
+
+class _Held:
+    """A transaction that an executor opened, and whose end is not its handler's to say. `ended`: it was ended."""
+
+    ended = False
+
+
+_held: "WeakKeyDictionary[Connection, _Held]" = WeakKeyDictionary()
+
+
+@contextmanager
+def _holding(connection: Connection) -> Iterator[_Held]:
+    held = _held[connection] = _Held()
+    try:
+        yield held
+    finally:
+        del _held[connection]
+
+
+def _not_yours() -> StatementError:
+    return StatementError(
+        "The handler ended its session's transaction (by commit() or rollback(), or by going on after a failed flush). "
+        "It belongs to Tidings, which commits it together with the event: write, flush() and return; raise to undo."
+    )
 
 
 _connections: "WeakKeyDictionary[Connection, _PendingOnConnection]" = WeakKeyDictionary()
@@ -88,7 +123,10 @@ def publish(
     if not session.in_transaction():
         session.begin()
     pending = _pending_of(session) if isinstance(session, Session) else _pending_on(session)
-    return publisher.buffer(pending.outbox(publisher), event, id, delay, at)
+    envelope = publisher.buffer(pending.outbox(publisher), event, id, delay, at)
+    if isinstance(session, Session) and session.info.get(COMMITTING):
+        _hand_over(session)  # a listener, or a flush of this very commit: nobody hands it over later
+    return envelope
 
 
 def _refuse_unopened() -> Connection:
@@ -119,6 +157,16 @@ def _on_begin(session: Session, transaction: SessionTransaction) -> None:
 
 @event.listens_for(Session, "before_commit")
 def _before_commit(session: Session) -> None:
+    committing: set[SessionTransaction | None] = session.info.setdefault(COMMITTING, set())
+    current = session.get_nested_transaction() or session.get_transaction()
+    # A commit with savepoints left open says so before it commits those: what was noted for one was its parent's.
+    while current is not None and current in committing:
+        current = current.parent
+    committing.add(current)
+    _hand_over(session)
+
+
+def _hand_over(session: Session) -> None:
     """Hand what is pending to the connection, whose COMMIT is the moment; that of a savepoint is not."""
     pending: _Pending | None = session.info.get(KEY)
     if pending is not None and pending.outboxes:
@@ -138,6 +186,9 @@ def _after_commit(session: Session) -> None:
 @event.listens_for(Session, "after_transaction_end")
 def _on_end(session: Session, transaction: SessionTransaction) -> None:
     """Forget what was published within a transaction that ended without a commit."""
+    session.info.get(COMMITTING, set()).discard(transaction)
+    if transaction.parent is None:
+        session.info.pop(COMMITTING, None)
     pending: _Pending | None = session.info.get(KEY)
     if pending is None:
         return
@@ -168,11 +219,16 @@ def _on_rollback_to_savepoint(connection: Connection, name: str, context: None) 
 
 @event.listens_for(Engine, "rollback")
 def _on_rollback(connection: Connection) -> None:
+    if connection in _held:
+        _held[connection].ended = True
     _connections.pop(connection, None)
 
 
 @event.listens_for(Engine, "commit")
 def _on_commit(connection: Connection) -> None:
+    if connection in _held:
+        _held[connection].ended = True
+        raise _not_yours()
     pending = _connections.pop(connection, None)
     if pending is not None:
         for one in (pending, *pending.sessions):
@@ -188,7 +244,8 @@ def _on_prepare(connection: Connection, xid: Any) -> None:
 def sqlalchemy_executor(sessions: "sessionmaker[Any] | async_sessionmaker[Any]") -> Executor:
     """Let handlers write through a session of a sessionmaker: `(event, session: AsyncSession)`, or `Session`.
 
-    The session's commit settles the event too. Handlers with a `Session` are plain functions and run in a thread.
+    The session's commit settles the event too, and is not the handler's to call: commit() raises StatementError, after
+    rollback() the attempt fails with it. Handlers with a `Session` are plain functions and run in a thread.
     """
     if isinstance(sessions, async_sessionmaker):
         return AsyncExecutor(_beginning(sessions), failure, (AsyncSession,))
@@ -196,7 +253,9 @@ def sqlalchemy_executor(sessions: "sessionmaker[Any] | async_sessionmaker[Any]")
     @contextmanager
     def begin() -> Iterator[Begun]:
         with sessions() as session, session.begin():
-            yield _session_on(session.connection()), session, session
+            connection = session.connection()
+            with _holding(connection) as held:
+                yield _OpenSession(_session_on(connection), connection, held), session, session
 
     return BlockingExecutor(begin, failure, (Session,))
 
@@ -205,13 +264,23 @@ def _beginning(sessions: "async_sessionmaker[Any]") -> Callable[[], Any]:
     @asynccontextmanager
     async def begin() -> AsyncIterator[AsyncBegun]:
         async with sessions() as session, session.begin():
-            yield _AsyncSession(await session.connection()), session, session.sync_session
+            connection = await session.connection()
+            sync = connection.sync_connection
+            assert sync is not None  # it is open
+            with _holding(sync) as held:
+                yield _OpenSession(_AsyncSession(connection), sync, held), session, session.sync_session
 
     return begin
 
 
+_ENDED = (InvalidRequestError, PendingRollbackError, ResourceClosedError)
+"""What SQLAlchemy says of a transaction that is over. Of the first only itself: what a query missed is one, too."""
+
+
 def failure(error: BaseException) -> TidingsError | None:
     """Return our error for one of SQLAlchemy's that comes from the database, None if it is not one."""
+    if type(error) in _ENDED:
+        return StatementError(f"The transaction cannot go on ({error}). Its end is not the handler's to say.")
     if not isinstance(error, DBAPIError):
         return None
     state = getattr(error.orig, "sqlstate", None)
@@ -289,6 +358,37 @@ class _GreenletSession:
 
     async def script(self, sql: str) -> None:
         self._run_async(lambda _: self._session.script(sql))
+
+
+class _OpenSession:
+    """Implements the store's Session over another, as long as the transaction is the one that was opened.
+
+    Else what settles an event would be written elsewhere, or nowhere, and its effects be repeated for ever.
+    """
+
+    def __init__(self, session: StoreSession, connection: Connection, held: _Held) -> None:
+        self._session = session
+        self._connection = connection
+        self._held = held
+
+    def _open(self) -> StoreSession:
+        if self._held.ended and self._connection.invalidated:
+            raise StoreUnavailableError("The connection to the database broke. It is tried again.")
+        if self._held.ended:
+            raise _not_yours()
+        return self._session
+
+    async def rows(self, sql: str, *args: Any) -> Rows:
+        return await self._open().rows(sql, *args)
+
+    async def run(self, sql: str, *args: Any) -> int:
+        return await self._open().run(sql, *args)
+
+    async def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], Rows]:
+        return await self._open().described(sql, args)
+
+    async def script(self, sql: str) -> None:
+        await self._open().script(sql)
 
 
 class _AsyncSession:
