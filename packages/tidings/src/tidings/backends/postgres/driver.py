@@ -23,10 +23,11 @@ Rows = list[Any]
 _BUSY = {"40001", "40P01", "55P03"}
 _FULL = {"53100", "53200"}
 _CANCELED = "57014"
-_NOT_HERE = {"25006", "25P03"}
-"""A server that only reads (the old primary, after a failover), and a transaction ended because it was idle."""
+_NOT_HERE = {"25006", "25P03", "25P04", "XX001", "XX002"}
+"""A server that only reads (the old primary, after a failover), a transaction ended because it was idle or long, and
+files that are damaged. XX000 is not among them: extensions raise it for arguments of the user's."""
 
-_GONE_CLASSES = ("08", "57", "53", "58", "XX")
+_GONE_CLASSES = ("08", "57", "53", "58")
 _LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, asyncio.IncompleteReadError)
 
 CONNECT_SECONDS = 10.0
@@ -44,9 +45,11 @@ ROLLBACK_SECONDS = 2.0
 
 
 def translated(error: BaseException) -> TidingsError | None:
-    """Return our error for one of asyncpg's, None if it is not one."""
+    """Return our error for one of asyncpg's that a statement of ours met, None if it is not one."""
     if isinstance(error, asyncpg.InvalidCachedStatementError):
         return StoreBusyError(f"A table was changed meanwhile ({error}). It is tried again.")
+    if is_canceled(error):  # of our own: it waited for a lock
+        return StoreBusyError(f"Postgres gave a statement of Tidings up ({error}). It is tried again.")
     if isinstance(error, asyncpg.PostgresError):
         return of_the_server(error)
     if isinstance(error, TimeoutError):
@@ -54,6 +57,16 @@ def translated(error: BaseException) -> TidingsError | None:
     if isinstance(error, _LOST):
         return StoreUnavailableError(f"The connection to the database broke ({error}). It is tried again.")
     return None
+
+
+def gave_up(error: object) -> StatementError:
+    """Return our error for a statement of the user's that the server gave up."""
+    return StatementError(f"Postgres gave a statement up ({error}): make it faster, or raise statement_timeout.")
+
+
+def is_canceled(error: BaseException | None) -> bool:
+    """Say whether the server gave a statement up: for statement_timeout, or because somebody canceled it."""
+    return getattr(error, "sqlstate", None) == _CANCELED
 
 
 def of_the_server(error: Any) -> TidingsError:
@@ -64,7 +77,7 @@ def of_the_server(error: Any) -> TidingsError:
     if state in _FULL:
         return StoreFullError(f"The database is out of space or memory ({error}): nothing was half-written.")
     if state == _CANCELED:
-        return StatementError(f"Postgres gave a statement up ({error}): make it faster, or raise statement_timeout.")
+        return gave_up(error)
     if state.startswith("23"):
         return ConstraintError(f"A constraint refused the row: {error}.")
     if state in _NOT_HERE or state.startswith(_GONE_CLASSES):
@@ -129,10 +142,11 @@ async def transaction_on(
 ) -> AsyncIterator[None]:
     """Open a transaction for a block, whose errors stay as they are; with `begun_by`, by that session's first word.
 
+    It is read committed unless `options` say otherwise, whatever the database's default: fences look at the present.
     Raises TransactionHeldTooLongError when it lasts longer than `limit` seconds, also where the block has swallowed
     its cancellation; StoreUnavailableError when the server does not answer.
     """
-    transaction = connection.transaction(**options)
+    transaction = connection.transaction(**{"isolation": "read_committed", **options})
     loop = asyncio.get_running_loop()
     force = None if limit is None else loop.call_later(limit + ROLLBACK_SECONDS, end, connection)
     patience, swallowed = asyncio.timeout(limit), False

@@ -70,13 +70,18 @@ INSERT INTO tidings.meta (name, value) VALUES ('upkeep', (extract(epoch FROM clo
     ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE meta.value::bigint <= excluded.value::bigint - $1
 """
 
-_NOT_FOR_EVER = {
+_OF_A_SESSION = {
+    "default_transaction_isolation": "read committed",
+    "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "30s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "4",
 }
-"""What the server is told: it ends the transaction of a machine that is gone or frozen, for it would hold the fence."""
+"""What the server is told, whatever the database's defaults. It ends the transaction of a machine that is gone or
+frozen, for it would hold the fence; statements have limits of ours, which know whose statement it is."""
+
+_NO_TIMEOUT = "SET LOCAL statement_timeout = 0"
 
 
 def open_store(url: str, world: World) -> "PostgresStore":
@@ -120,7 +125,7 @@ class PostgresStore:
                 timeout=CONNECT_SECONDS,
                 command_timeout=ANSWER_SECONDS,
                 # Of others a pooler refuses a connection.
-                server_settings={"application_name": "tidings", **({} if self.pooled else _NOT_FOR_EVER)},
+                server_settings={"application_name": "tidings", **({} if self.pooled else _OF_A_SESSION)},
             )
         try:
             await self._prepare(migrate and not read_only)
@@ -173,8 +178,8 @@ class PostgresStore:
     async def _migrate(self) -> None:
         for left in reversed(range(MIGRATION_TRIES)):
             try:
-                async with borrowed(self._open_pool) as connection, transaction_on(connection, None):
-                    await migrations.apply(HeldSession(connection, SCRIPT_SECONDS), self.lanes)
+                async with self._changing(None, SCRIPT_SECONDS) as session:
+                    await migrations.apply(session, self.lanes)
                 return
             except StoreBusyError as error:
                 if not left:
@@ -204,8 +209,7 @@ class PostgresStore:
 
     async def script(self, sql: str) -> None:
         """Run the script of the service's own tables, in a transaction, one process at a time."""
-        async with borrowed(self._open_pool) as connection, transaction_on(connection, None):
-            session = HeldSession(connection, SCRIPT_SECONDS)
+        async with self._changing(None, SCRIPT_SECONDS) as session:
             await session.rows("SELECT pg_advisory_xact_lock($1)", migrations.LOCK)
             await session.script(sql)
 
@@ -275,7 +279,9 @@ class PostgresStore:
             borrowed(self._open_pool) as connection,
             transaction_on(connection, None, isolation="repeatable_read", readonly=True),
         ):
-            yield PostgresStatements(HeldSession(connection, SCRIPT_SECONDS), self.lanes, self._fence)
+            session = HeldSession(connection, SCRIPT_SECONDS)
+            await session.script(_NO_TIMEOUT)
+            yield PostgresStatements(session, self.lanes, self._fence)
 
     def statements_on(self, session: Session) -> PostgresStatements:
         """Statements within a transaction of the user's; once it has committed, `notify` of what they touched."""
@@ -350,9 +356,13 @@ class PostgresStore:
         return dropped
 
     @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[HeldSession]:
-        async with borrowed(self._open_pool) as connection, transaction_on(connection, PARTITION_SECONDS):
-            yield HeldSession(connection, PARTITION_SECONDS)
+    async def _changing(
+        self, limit: float | None = PARTITION_SECONDS, patience: float = PARTITION_SECONDS
+    ) -> AsyncIterator[HeldSession]:
+        async with borrowed(self._open_pool) as connection, transaction_on(connection, limit):
+            session = HeldSession(connection, patience)
+            await session.script(_NO_TIMEOUT)
+            yield session
 
     async def status(self) -> Mapping[str, object]:
         """Return facts about the database, and who holds the fence: since when, and doing what."""

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tidings.backends.postgres.driver import HeldSession, Session
+from tidings.backends.postgres.driver import HeldSession, Session, gave_up, is_canceled
 from tidings.backends.postgres.fence import Fence
 from tidings.backends.postgres.statements.held import HeldStatements
 from tidings.backends.postgres.statements.log import LogStatements
 from tidings.backends.postgres.statements.progress import ProgressStatements
 from tidings.backends.postgres.statements.ready import ReadyStatements
 from tidings.backends.postgres.statements.scheduled import ScheduledStatements
-from tidings.errors import StatementError
+from tidings.errors import StatementError, StoreBusyError
 from tidings.store import Value
 
 _CONTROLS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE", "VACUUM"}
@@ -53,8 +53,10 @@ class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, Read
     def _noting_failure(self) -> Iterator[None]:
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self._given_up = True
+            if isinstance(error, StoreBusyError) and is_canceled(error.__cause__):
+                raise gave_up(error.__cause__) from error
             raise
 
     def check_whole(self) -> None:
