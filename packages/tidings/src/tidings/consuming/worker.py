@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from tidings.changes import changes
@@ -283,9 +283,9 @@ class Worker:
         for task in self._tasks:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 log.error("A part of the worker has failed.", exc_info=task.exception())
-        releases = [(lane.lanes.release(), f"The lanes of {lane.name} could not be released") for lane in self.lanes]
-        await asyncio.gather(*[self._told(release, what) for release, what in releases])
-        await self._told(self.heartbeat.retire(), "The worker could not be retired")
+        what = "The lanes of {} could not be released"
+        await asyncio.gather(*[self._told(lane.lanes.release, what.format(lane.name)) for lane in self.lanes])
+        await self._told(self.heartbeat.retire, "The worker could not be retired")
 
     async def _ended_within(self, seconds: float) -> list[asyncio.Task[None]]:
         """Wait until every part has ended, the time is over, or there is no time; return those that have not."""
@@ -297,10 +297,10 @@ class Worker:
             hurry.cancel()
         return [task for task in self._tasks if not task.done()]
 
-    async def _told(self, ending: Coroutine[Any, Any, None], what: str) -> None:
+    async def _told(self, end: Callable[[], Awaitable[None]], what: str) -> None:
         try:
             async with asyncio.timeout(CANCEL_SECONDS):
-                await ending
+                await end()
         except Exception as error:  # its leases end by themselves
             log.warning("%s; others take over within %g s: %s", what, LEASE_SECONDS, error)
 

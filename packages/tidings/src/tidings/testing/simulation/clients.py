@@ -14,6 +14,7 @@ from tidings.events import Envelope, encode_event, envelope_to_json, event_type,
 from tidings.operations import Filter, discard, maintain, pause, redrive, resume
 from tidings.service import Service
 from tidings.store import DEAD, PARKED
+from tidings.testing.simulation.loop import GROUP
 from tidings.testing.simulation.network import Network
 from tidings.testing.simulation.process import EPOCH, Process
 from tidings.testing.simulation.workload import (
@@ -157,6 +158,9 @@ class Clients:
         published = self.history.orders.setdefault(order, [])
 
         async def place(service: Service) -> None:
+            process = GROUP.get()
+            if self.random.random() < 0.1 and isinstance(process, Process) and process.crash_after is None:
+                process.crash_after = self.random.randint(0, 8)  # in the middle of it, or just after
             async with service.transaction() as tx:
                 for event in events:
                     published.append(tx.publish(event).id)
