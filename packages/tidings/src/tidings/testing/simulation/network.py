@@ -107,7 +107,7 @@ class SimulatedTransport:
         refused = []
         closed: set[str] = set()
         for envelope in envelopes:
-            if envelope.key in closed or network.random.random() < network.failing / 4:
+            if envelope.key in closed or network.random.random() < network.failing:
                 refused.append(Refusal(envelope.id, "Too many requests.", True))
                 closed.update([envelope.key] if envelope.key is not None else ())
             else:
