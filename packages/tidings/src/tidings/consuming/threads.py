@@ -64,14 +64,18 @@ class Threads:
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """Run a function in one of the threads; return its result. A cancelled caller leaves it running."""
+        result: T = await self.start(function, *args)
+        return result
+
+    def start(self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        """Let a function run in one of the threads as soon as one is free; return what will be its result."""
         call = _Call(function, args, copy_context())
         self._calls.put(call)
         if not self._idle.acquire(blocking=False) and len(self._started) < self._most:
             thread = threading.Thread(target=self._serve, name=f"{self._name}-{len(self._started)}", daemon=True)
             self._started.append(thread)
             thread.start()
-        result: T = await call.done
-        return result
+        return call.done
 
     def _serve(self) -> None:
         while True:

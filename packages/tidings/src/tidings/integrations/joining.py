@@ -134,6 +134,14 @@ async def _count_lanes(session: Session) -> int:
     return int((await session.rows("SELECT value FROM tidings.meta WHERE name = 'lanes'"))[0][0])
 
 
+def too_long(seconds: float) -> TransactionHeldTooLongError:
+    """Return the error of a transaction that was open for longer than a store lets it."""
+    return TransactionHeldTooLongError(
+        f"A handler's transaction was open for more than {seconds:g} s and was rolled back. Do slow work in a Work "
+        "handler."
+    )
+
+
 AsyncBegun = tuple[Session, Any, object]
 """A session on the loop, the hand that a handler gets, and what publish() is called with."""
 
@@ -168,10 +176,7 @@ class AsyncExecutor:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise TransactionHeldTooLongError(
-                f"A handler's transaction was open for more than {postgres.hold_limit:g} s and was rolled back. Do "
-                "slow work in a Work handler."
-            ) from error
+            raise too_long(postgres.hold_limit) from error
         except Exception as error:
             raise self.failure(error) or error from error
         postgres.notify(joined.statements.touched)

@@ -141,7 +141,7 @@ def psycopg_executor(connect: Callable[[], AbstractContextManager[Connection[Any
     @contextmanager
     def begin() -> Iterator[Begun]:
         with connect() as connection, connection.transaction():
-            yield BlockingSession(connection), connection, connection
+            yield BlockingSession(connection), connection, connection, connection
 
     return BlockingExecutor(begin, failure, (Connection,))
 

@@ -4,31 +4,30 @@ Events wait beside the transaction and are inserted by one statement right befor
 published within them along when they are rolled back.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import (
-    DBAPIError,
-    InterfaceError,
-    InvalidRequestError,
-    OperationalError,
-    PendingRollbackError,
-    ResourceClosedError,
-)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 from sqlalchemy.sql.elements import SavepointClause
 
-from tidings.backends.postgres.driver import HeldSession, Rows, of_the_server
-from tidings.backends.postgres.driver import Session as StoreSession
 from tidings.consuming.executor import Executor, driven
-from tidings.errors import ServiceError, StatementError, StoreUnavailableError, TidingsError
+from tidings.errors import ServiceError
 from tidings.events import Envelope, Event
 from tidings.integrations.joining import AsyncBegun, AsyncExecutor, Publisher, flush, publisher_on
+from tidings.integrations.sqlalchemy_sessions import (
+    HELD,
+    LoopSession,
+    OpenSession,
+    failure,
+    holding,
+    not_yours,
+    session_on,
+)
 from tidings.integrations.threads import Begun, BlockingExecutor
 from tidings.publishing.outbox import Outbox
 from tidings.service import Service
@@ -68,31 +67,6 @@ class _PendingOnConnection(_Pending):
         super().__init__()
         self.sessions: list[_Pending] = []
         self.savepoints: dict[str, tuple[dict[Publisher, Any], int]] = {}
-
-
-class _Held:
-    """A transaction that an executor opened, and whose end is not its handler's to say. `ended`: it was ended."""
-
-    ended = False
-
-
-_held: "WeakKeyDictionary[Connection, _Held]" = WeakKeyDictionary()
-
-
-@contextmanager
-def _holding(connection: Connection) -> Iterator[_Held]:
-    held = _held[connection] = _Held()
-    try:
-        yield held
-    finally:
-        del _held[connection]
-
-
-def _not_yours() -> StatementError:
-    return StatementError(
-        "The handler ended its session's transaction (by commit() or rollback(), or by going on after a failed flush). "
-        "It belongs to Tidings, which commits it together with the event: write, flush() and return; raise to undo."
-    )
 
 
 _connections: "WeakKeyDictionary[Connection, _PendingOnConnection]" = WeakKeyDictionary()
@@ -219,21 +193,23 @@ def _on_rollback_to_savepoint(connection: Connection, name: str, context: None) 
 
 @event.listens_for(Engine, "rollback")
 def _on_rollback(connection: Connection) -> None:
-    if connection in _held:
-        _held[connection].ended = True
+    if connection in HELD:
+        HELD[connection].ended = True
     _connections.pop(connection, None)
 
 
 @event.listens_for(Engine, "commit")
 def _on_commit(connection: Connection) -> None:
-    if connection in _held:
-        _held[connection].ended = True
-        raise _not_yours()
+    if connection in HELD:
+        HELD[connection].ended = True
+        # SQLAlchemy takes a transaction whose commit fails for ended, and would leave it open with its locks.
+        connection.dialect.do_rollback(connection.connection)
+        raise not_yours()
     pending = _connections.pop(connection, None)
     if pending is not None:
         for one in (pending, *pending.sessions):
             for publisher, outbox in one.outboxes.items():
-                driven(flush(outbox, _session_on(connection), publisher))
+                driven(flush(outbox, session_on(connection), publisher))
 
 
 @event.listens_for(Engine, "prepare_twophase")
@@ -254,8 +230,9 @@ def sqlalchemy_executor(sessions: "sessionmaker[Any] | async_sessionmaker[Any]")
     def begin() -> Iterator[Begun]:
         with sessions() as session, session.begin():
             connection = session.connection()
-            with _holding(connection) as held:
-                yield _OpenSession(_session_on(connection), connection, held), session, session
+            with holding(connection) as held:
+                ours = OpenSession(session_on(connection), connection, held)
+                yield ours, session, session, connection.connection.driver_connection
 
     return BlockingExecutor(begin, failure, (Session,))
 
@@ -267,144 +244,7 @@ def _beginning(sessions: "async_sessionmaker[Any]") -> Callable[[], Any]:
             connection = await session.connection()
             sync = connection.sync_connection
             assert sync is not None  # it is open
-            with _holding(sync) as held:
-                yield _OpenSession(_AsyncSession(connection), sync, held), session, session.sync_session
+            with holding(sync) as held:
+                yield OpenSession(LoopSession(connection), sync, held), session, session.sync_session
 
     return begin
-
-
-_ENDED = (InvalidRequestError, PendingRollbackError, ResourceClosedError)
-"""What SQLAlchemy says of a transaction that is over. Of the first only itself: what a query missed is one, too."""
-
-
-def failure(error: BaseException) -> TidingsError | None:
-    """Return our error for one of SQLAlchemy's that comes from the database, None if it is not one."""
-    if type(error) in _ENDED:
-        return StatementError(f"The transaction cannot go on ({error}). Its end is not the handler's to say.")
-    if not isinstance(error, DBAPIError):
-        return None
-    state = getattr(error.orig, "sqlstate", None)
-    broken = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    if state is None and broken:
-        return StoreUnavailableError(f"The connection to the database broke ({error.orig}). It is tried again.")
-    return of_the_server(error.orig)
-
-
-def _session_on(connection: Connection) -> StoreSession:
-    """Return a session that blocks on a connection, or waits in SQLAlchemy's greenlet, never in its coroutines."""
-    driver = connection.dialect.driver
-    if driver == "asyncpg":
-        asyncpg: Any = connection.connection.driver_connection
-        # Past SQLAlchemy's cursor it is faster; but SQLAlchemy begins the transaction with its own first statement.
-        begun = asyncpg.is_in_transaction()
-        return _GreenletSession(connection, HeldSession(asyncpg)) if begun else _DriverSqlSession(connection)
-    if driver in ("psycopg", "psycopg_async"):
-        from tidings.integrations import psycopg  # only who uses this driver has it installed
-
-        raw: Any = connection.connection.driver_connection
-        if not connection.dialect.is_async:
-            return psycopg.BlockingSession(raw)
-        return _GreenletSession(connection, psycopg.AsyncSession(raw))
-    raise ServiceError(
-        f"publish() knows no way through the driver {driver!r}: connect with postgresql+asyncpg or "
-        "postgresql+psycopg, or execute service.outbox_row(event)."
-    )
-
-
-class _DriverSqlSession:
-    """Implements the store's Session with SQL as asyncpg takes it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def _execute(self, sql: str, args: Sequence[Any]) -> Any:
-        try:
-            return self._connection.exec_driver_sql(sql, tuple(args))
-        except DBAPIError as error:
-            raise failure(error) or error from error
-
-    async def rows(self, sql: str, *args: Any) -> Rows:
-        return (await self.described(sql, args))[1]
-
-    async def run(self, sql: str, *args: Any) -> int:
-        return max(0, int(self._execute(sql, args).rowcount))
-
-    async def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], Rows]:
-        result = self._execute(sql, args)
-        return (tuple(result.keys()), result.fetchall()) if result.returns_rows else ((), [])
-
-    async def script(self, sql: str) -> None:
-        for statement in filter(str.strip, sql.split(";")):
-            self._execute(statement, ())
-
-
-class _GreenletSession:
-    """Implements the store's Session over one of coroutines, from within SQLAlchemy's greenlet."""
-
-    def __init__(self, connection: Connection, session: StoreSession) -> None:
-        self._run_async = connection.connection.dbapi_connection.run_async  # type: ignore[union-attr]
-        self._session = session
-
-    async def rows(self, sql: str, *args: Any) -> Rows:
-        rows: Rows = self._run_async(lambda _: self._session.rows(sql, *args))
-        return rows
-
-    async def run(self, sql: str, *args: Any) -> int:
-        return int(self._run_async(lambda _: self._session.run(sql, *args)))
-
-    async def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], Rows]:
-        found: tuple[tuple[str, ...], Rows] = self._run_async(lambda _: self._session.described(sql, args))
-        return found
-
-    async def script(self, sql: str) -> None:
-        self._run_async(lambda _: self._session.script(sql))
-
-
-class _OpenSession:
-    """Implements the store's Session over another, as long as the transaction is the one that was opened.
-
-    Else what settles an event would be written elsewhere, or nowhere, and its effects be repeated for ever.
-    """
-
-    def __init__(self, session: StoreSession, connection: Connection, held: _Held) -> None:
-        self._session = session
-        self._connection = connection
-        self._held = held
-
-    def _open(self) -> StoreSession:
-        if self._held.ended and self._connection.invalidated:
-            raise StoreUnavailableError("The connection to the database broke. It is tried again.")
-        if self._held.ended:
-            raise _not_yours()
-        return self._session
-
-    async def rows(self, sql: str, *args: Any) -> Rows:
-        return await self._open().rows(sql, *args)
-
-    async def run(self, sql: str, *args: Any) -> int:
-        return await self._open().run(sql, *args)
-
-    async def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], Rows]:
-        return await self._open().described(sql, args)
-
-    async def script(self, sql: str) -> None:
-        await self._open().script(sql)
-
-
-class _AsyncSession:
-    """Implements the store's Session on an async connection, from the loop."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    async def rows(self, sql: str, *args: Any) -> Rows:
-        return await self._connection.run_sync(lambda sync: driven(_session_on(sync).rows(sql, *args)))
-
-    async def run(self, sql: str, *args: Any) -> int:
-        return await self._connection.run_sync(lambda sync: driven(_session_on(sync).run(sql, *args)))
-
-    async def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], Rows]:
-        return await self._connection.run_sync(lambda sync: driven(_session_on(sync).described(sql, args)))
-
-    async def script(self, sql: str) -> None:
-        await self._connection.run_sync(lambda sync: driven(_session_on(sync).script(sql)))

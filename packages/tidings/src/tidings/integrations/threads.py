@@ -1,19 +1,25 @@
 """Executors whose library blocks: a transaction lives in a thread of its own, and our statements go there."""
 
 import asyncio
+import os
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from tidings.backends.postgres.driver import Rows, Session
 from tidings.consuming.executor import driven
 from tidings.consuming.threads import Threads
 from tidings.errors import TidingsError
-from tidings.integrations.joining import Joined, postgres_store
+from tidings.integrations.joining import Joined, postgres_store, too_long
 from tidings.publishing.transaction import SyncTransaction, Transaction
 from tidings.store import Store
 
 T = TypeVar("T")
+
+ROLLBACK_SECONDS = 5.0
+"""How long a rollback may take before the connection is cut off."""
 
 
 class BlockingTransaction(SyncTransaction):
@@ -26,10 +32,29 @@ class BlockingTransaction(SyncTransaction):
         return driven(call)
 
 
+class _Thread:
+    """The thread of one transaction. `left`: a caller was cancelled, so that something may still run in it."""
+
+    def __init__(self, threads: Threads) -> None:
+        self.threads = threads
+        self.left = False
+
+    @property
+    def is_here(self) -> bool:
+        return self.threads.is_here
+
+    async def call(self, function: Callable[..., T], *args: Any) -> T:
+        try:
+            return await self.threads.call(function, *args)
+        except asyncio.CancelledError:
+            self.left = True
+            raise
+
+
 class _ThreadSession:
     """Implements Session over one that blocks: in its thread directly, from the loop by a hop."""
 
-    def __init__(self, session: Session, thread: Threads) -> None:
+    def __init__(self, session: Session, thread: _Thread) -> None:
         self._session = session
         self._thread = thread
 
@@ -52,7 +77,7 @@ class _ThreadSession:
 class _JoinedThere(Joined):
     """An executor's transaction in a thread; without one, in the thread that calls."""
 
-    thread: Threads | None = None
+    thread: _Thread | None = None
 
     def join(self, transaction: Transaction) -> SyncTransaction:
         super().join(transaction)
@@ -63,8 +88,23 @@ class _JoinedThere(Joined):
         await self.thread.call(handler, *args)
 
 
-Begun = tuple[Session, Any, object]
-"""A session that blocks, the hand that a handler gets, and what publish() is called with."""
+Begun = tuple[Session, Any, object, Any]
+"""A session that blocks, the hand that a handler gets, what publish() is called with, and psycopg's connection."""
+
+Block = AbstractContextManager[Begun]
+
+
+def cut(connection: Any) -> None:
+    """Cut a connection of psycopg's off, whatever its thread does: the server rolls back, the thread gets an error."""
+    with suppress(Exception):  # it may end by itself meanwhile
+        connection.cancel()  # a server that is busy would not look whether anybody is there
+    with suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as cable:
+        cable.shutdown(socket.SHUT_RDWR)
+
+
+def _cut_beside(connection: Any) -> None:
+    """Do so without waiting for it: to cancel goes over the network."""
+    threading.Thread(target=cut, args=(connection,), name="tidings-cut", daemon=True).start()
 
 
 class BlockingExecutor:
@@ -85,29 +125,56 @@ class BlockingExecutor:
 
     @asynccontextmanager
     async def transaction(self, store: Store) -> AsyncIterator[Joined]:
-        """Open a transaction in a thread; raises StoreError when it cannot begin or commit."""
+        """Open a transaction in a thread; raises StoreError when it cannot begin or commit.
+
+        A thread that does not come back in time is left, and its connection cut off; past the store's limit it raises
+        TransactionHeldTooLongError.
+        """
         postgres = postgres_store(store, "executor=")
-        thread = self._idle.pop() if self._idle else Threads(1, "tidings-executor")
+        thread = _Thread(self._idle.pop() if self._idle else Threads(1, "tidings-executor"))
         block = self._begin()
+        limit = asyncio.timeout(postgres.hold_limit)
+        joined = raw = None
         try:
-            session, hand, key = await self._ours(thread, block.__enter__)
-            statements = postgres.statements_on(_ThreadSession(session, thread))
-            joined = _JoinedThere(statements, postgres.lanes, hand, key)
-            joined.thread = thread
-            try:
+            async with limit:
+                session, hand, key, raw = await self._ours(thread, block.__enter__)
+                statements = postgres.statements_on(_ThreadSession(session, thread))
+                joined = _JoinedThere(statements, postgres.lanes, hand, key)
+                joined.thread = thread
                 yield joined
-            except BaseException as error:
-                await self._ours(thread, block.__exit__, type(error), error, error.__traceback__)
-                raise
-            else:
                 await self._ours(thread, block.__exit__, None, None, None)
-            finally:
-                joined.leave()
+        except BaseException as error:
+            await self._undo(thread, block, raw, error)
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise too_long(postgres.hold_limit) from error
+            raise
         finally:
-            self._idle.append(thread)
+            if joined is not None:
+                joined.leave()
+            if not thread.left:
+                self._idle.append(thread.threads)
         postgres.notify(joined.statements.touched)
 
-    async def _ours(self, thread: Threads, function: Callable[..., T], *args: Any) -> T:
+    async def _undo(
+        self, thread: _Thread, block: AbstractContextManager[Begun], raw: Any, error: BaseException
+    ) -> None:
+        """Roll back: in the thread if it answers, else by cutting the connection off."""
+        if not thread.left:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ROLLBACK_SECONDS):
+                    await self._ours(thread, block.__exit__, type(error), error, error.__traceback__)
+                    return
+        if raw is not None:
+            _cut_beside(raw)
+        thread.threads.start(self._come_back, thread.threads, block)
+
+    def _come_back(self, threads: Threads, block: Block) -> None:
+        """Leave the block in the thread that was left, once what ran there has ended."""
+        with suppress(BaseException):  # nobody waits for it any more
+            block.__exit__(ConnectionError, ConnectionError("cut off"), None)
+        self._idle.append(threads)
+
+    async def _ours(self, thread: _Thread, function: Callable[..., T], *args: Any) -> T:
         try:
             return await thread.call(function, *args)
         except Exception as error:
@@ -115,16 +182,34 @@ class BlockingExecutor:
 
     @contextmanager
     def here(self, store: Store, loop: asyncio.AbstractEventLoop) -> Iterator[Joined]:
-        """Open a transaction in the thread that calls."""
+        """Open a transaction in the thread that calls; past the limit of its time the connection is cut off."""
         postgres = postgres_store(store, "executor=")
         joined = None
+        expired = threading.Event()
         try:
-            with self._begin() as (session, hand, key):
+            with self._begin() as (session, hand, key, raw), _cut_after(postgres.hold_limit, raw, expired):
                 joined = _JoinedThere(postgres.statements_on(session), postgres.lanes, hand, key)
                 yield joined
         except Exception as error:
+            if expired.is_set():
+                raise too_long(postgres.hold_limit) from error
             raise self.failure(error) or error from error
         finally:
             if joined is not None:
                 joined.leave()
         loop.call_soon_threadsafe(postgres.notify, joined.statements.touched)
+
+
+@contextmanager
+def _cut_after(seconds: float, raw: Any, expired: threading.Event) -> Iterator[None]:
+    def expire() -> None:
+        expired.set()
+        cut(raw)
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

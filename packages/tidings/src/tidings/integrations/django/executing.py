@@ -22,7 +22,7 @@ def django_executor(using: str = "default") -> Executor:
         try:
             with transaction.atomic(using=using, durable=True):
                 connection = connections[using]
-                yield DjangoSession(connection), None, connection
+                yield DjangoSession(connection), None, connection, connection.connection
         finally:
             close_old_connections()
 
