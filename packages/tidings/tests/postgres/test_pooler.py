@@ -150,6 +150,40 @@ async def test_services_behind_a_pooler_poll_and_say_so_once(url: str, caplog: p
             assert time.monotonic() - began < 3 * store.NET_SECONDS
 
 
+async def test_what_a_handler_sets_stays_on_no_connection_of_the_pooler(url: str) -> None:
+    """Also what is deferred to the commit still sees it."""
+    async with make(url).running(consumers=False) as service:
+        async with service.transaction() as tx:
+            await tx.execute("CREATE TABLE seen (tenant text)")
+            await tx.execute(
+                "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "INSERT INTO seen VALUES (current_setting('app.tenant')); RETURN NULL; END $$"
+            )
+            await tx.execute(
+                "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON effect DEFERRABLE INITIALLY DEFERRED "
+                "FOR EACH ROW EXECUTE FUNCTION note()"
+            )
+        async with service.transaction() as tx:
+            await tx.execute("SELECT set_config('app.tenant', 'a', false), pg_advisory_lock(7470144999)")
+            await tx.execute("SET search_path TO public, pg_catalog")
+            await tx.execute("INSERT INTO effect VALUES ('book', '1')")
+
+        async def look() -> tuple[object, ...]:
+            async with service.transaction() as tx:
+                return tuple(
+                    await tx.fetch_one(
+                        "SELECT coalesce(current_setting('app.tenant', true), ''), current_setting('search_path'), "
+                        "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+                        "(SELECT oid FROM pg_database WHERE datname = current_database())), pg_sleep(0.1)::text"
+                    )
+                    or ()
+                )
+
+        states = await asyncio.gather(*(look() for _ in range(CONNECTIONS)))
+        assert set(states) == {("", '"$user", public', 0, "")}
+        assert await service.fetch_value("SELECT tenant FROM seen") == "a"
+
+
 class TestThroughThePooler(StoreSuite):
     @pytest.fixture(autouse=True)
     def _through_it(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,15 @@ SCRIPT_SECONDS = 3600.0
 ROLLBACK_SECONDS = 2.0
 """A transaction that is not rolled back by then loses its connection, which ends it on the server."""
 
+# As DISCARD ALL, without what asyncpg keeps: its prepared statements. RESET ALL alone leaves the role.
+_FORGET = (
+    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; "
+    "SELECT pg_advisory_unlock_all()"
+)
+FORGET_WITHIN = f"SET CONSTRAINTS ALL IMMEDIATE; {_FORGET}"
+"""Forgets within the transaction, as its last word: behind a pooler the next one may be another connection's. What is
+deferred to the commit comes before, because it may need what was set."""
+
 
 def translated(error: BaseException) -> TidingsError | None:
     """Return our error for one of asyncpg's that a statement of ours met, None if it is not one."""
@@ -134,6 +143,19 @@ def end(connection: Any) -> None:
     """End a connection at once; the server rolls back whatever was open on it."""
     if not is_gone(connection):
         connection.terminate()
+
+
+async def forget(connection: Any) -> None:
+    """Undo what the user's SQL has set for the session, which others get next; where that fails, end it."""
+    if is_gone(connection):
+        return
+    try:
+        async with asyncio.timeout(ROLLBACK_SECONDS):
+            await connection.execute(_FORGET)
+    except BaseException as error:
+        end(connection)
+        if not isinstance(error, Exception):
+            raise
 
 
 @asynccontextmanager
@@ -295,9 +317,12 @@ class BorrowingSession:
             return await session.run(sql, *args)
 
     async def described(self, sql: str, args: Sequence[Any]) -> tuple[tuple[str, ...], Rows]:
-        """Execute one statement; return its column names (none if there are no rows) and its rows."""
+        """Execute one statement of the user's; return its column names (none if there are no rows) and its rows."""
         async with self._borrowed() as session:
-            return await session.described(sql, args)
+            try:
+                return await session.described(sql, args)
+            finally:
+                await forget(session.connection)
 
     async def script(self, sql: str) -> None:
         """Execute several statements."""

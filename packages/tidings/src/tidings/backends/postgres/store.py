@@ -13,12 +13,14 @@ from tidings.backends.postgres.address import check_url
 from tidings.backends.postgres.driver import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
+    FORGET_WITHIN,
     SCRIPT_SECONDS,
     BorrowingSession,
     HeldSession,
     Session,
     borrowed,
     connecting,
+    forget,
     our_errors,
     transaction_on,
 )
@@ -262,8 +264,12 @@ class PostgresStore:
                 async with transaction_on(connection, self.hold_limit, session):
                     yield statements
                     statements.check_whole()
+                    if statements.spoken and self.pooled:
+                        await session.script(FORGET_WITHIN)
             finally:
                 self._holders.discard(task)
+                if statements.spoken and not self.pooled:
+                    await forget(connection)
         self.notify(statements.touched)
 
     def _refuse_inside(self) -> None:
@@ -388,7 +394,7 @@ def is_of_the_log(topic: str) -> bool:
 
 
 async def _no_reset(_connection: object) -> None:
-    """Connections carry no session state of ours, and a reset costs a round trip for every statement."""
+    """Ours carry no state, and a reset costs a round trip: `forget` is called where the user's SQL was said."""
 
 
 __all__ = ["PostgresStore", "open_store"]

@@ -20,7 +20,7 @@ _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*\n|/\*.*?\*/)*([A-Za-z]*)", re.DOTALL)
 
 
 class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements):
-    """Implements tidings.store.Statements on a session."""
+    """Implements tidings.store.Statements on a session. `spoken`: the user's SQL was said on it."""
 
     def __init__(self, session: Session, lanes: int, fence: Fence, *, locking: bool = False) -> None:
         self._db = session
@@ -30,11 +30,13 @@ class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, Read
         self._depth = 0
         self._unreleased = ""
         self._given_up = False
+        self.spoken = False
         self.touched: set[str] = set()
 
     @property
     def connection(self) -> Any:
         """The driver's connection, for integrations that write through it; None outside a transaction."""
+        self.spoken = True  # whatever is said there
         return self._db.connection if isinstance(self._db, HeldSession) else None
 
     async def execute(self, sql: str, args: Sequence[Value]) -> int:
@@ -51,6 +53,7 @@ class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, Read
 
     @contextmanager
     def _noting_failure(self) -> Iterator[None]:
+        self.spoken = True
         try:
             yield
         except BaseException as error:
