@@ -280,3 +280,19 @@ async def test_a_nul_in_an_error_is_a_dead_letter_like_any_other(service, Placed
         ("plain",),
     ]
     assert await log.rows("SELECT count(*) FROM tidings.ready") == [(0,)]
+
+
+async def test_work_whose_settling_fails_is_given_back(service, Placed, log) -> None:  # noqa: N803
+    @service.subscribe(Placed, retry=SOON)
+    async def charge(event: Placed, work: Work) -> None:  # type: ignore[valid-type]
+        tries[event.order_id] += 1
+        if tries[event.order_id] == 1:
+            raise ValueError("refused")
+
+    await log.rows("ALTER TABLE tidings.held ADD CONSTRAINT no_such CHECK (reason <> 'refused')")
+    async with service:
+        await service.publish(Placed(order_id="one"))
+        async with asyncio.timeout(10):
+            while tries["one"] < 2 or await log.rows("SELECT 1 FROM tidings.ready"):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    assert await log.rows("SELECT * FROM tidings.held") == []

@@ -160,7 +160,7 @@ class WorkRunner:
         self._wake = asyncio.Event()
         self._stopping = False
         self._share = ""
-        self._in_doubt = False  # whether a claim failed, and may have taken work nevertheless
+        self._in_doubt = False  # whether a claim or a settlement failed: this worker may have work that nobody runs
         self._paused = True  # until the subscription's row was read
 
     def wake(self) -> None:
@@ -214,7 +214,6 @@ class WorkRunner:
         except Exception as error:
             log.warning("%s: claiming work failed and is tried again: %s", self.name, error)
             self._in_doubt = True
-            await asyncio.sleep(0.5 * self._world.random.uniform(0.5, 1.5))
             return True
 
     def _is_held_up(self) -> bool:
@@ -228,6 +227,7 @@ class WorkRunner:
 
     async def _claim(self) -> bool:
         if self._in_doubt:
+            await asyncio.sleep(0.5 * self._world.random.uniform(0.5, 1.5))
             await self._store.run(self._give_back_unheard)
             self._in_doubt = False
         free = self._free()

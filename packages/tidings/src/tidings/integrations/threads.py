@@ -12,7 +12,7 @@ from tidings.backends.postgres.driver import Rows, Session
 from tidings.consuming.executor import driven
 from tidings.consuming.threads import Threads
 from tidings.errors import TidingsError
-from tidings.integrations.joining import Joined, postgres_store, too_long
+from tidings.integrations.joining import READ_COMMITTED, Joined, postgres_store, too_long
 from tidings.publishing.transaction import SyncTransaction, Transaction
 from tidings.store import Store
 
@@ -102,9 +102,11 @@ def cut(connection: Any) -> None:
         cable.shutdown(socket.SHUT_RDWR)
 
 
-def _cut_beside(connection: Any) -> None:
+def _cut_beside(connection: Any) -> threading.Thread:
     """Do so without waiting for it: to cancel goes over the network."""
-    threading.Thread(target=cut, args=(connection,), name="tidings-cut", daemon=True).start()
+    cutting = threading.Thread(target=cut, args=(connection,), name="tidings-cut", daemon=True)
+    cutting.start()
+    return cutting
 
 
 class BlockingExecutor:
@@ -138,6 +140,7 @@ class BlockingExecutor:
         try:
             async with limit:
                 session, hand, key, raw = await self._ours(thread, block.__enter__)
+                await self._ours(thread, driven, session.script(READ_COMMITTED))
                 statements = postgres.statements_on(_ThreadSession(session, thread))
                 joined = _JoinedThere(statements, postgres.lanes, hand, key)
                 joined.thread = thread
@@ -164,12 +167,13 @@ class BlockingExecutor:
                 async with asyncio.timeout(ROLLBACK_SECONDS):
                     await self._ours(thread, block.__exit__, type(error), error, error.__traceback__)
                     return
-        if raw is not None:
-            _cut_beside(raw)
-        thread.threads.start(self._come_back, thread.threads, block)
+        cutting = _cut_beside(raw) if raw is not None else None
+        thread.threads.start(self._come_back, thread.threads, block, cutting)
 
-    def _come_back(self, threads: Threads, block: Block) -> None:
+    def _come_back(self, threads: Threads, block: Block, cutting: threading.Thread | None) -> None:
         """Leave the block in the thread that was left, once what ran there has ended."""
+        if cutting is not None:
+            cutting.join()  # else a pool might get the connection back whole, and somebody else be cut off
         with suppress(BaseException):  # nobody waits for it any more
             block.__exit__(ConnectionError, ConnectionError("cut off"), None)
         self._idle.append(threads)
@@ -188,6 +192,7 @@ class BlockingExecutor:
         expired = threading.Event()
         try:
             with self._begin() as (session, hand, key, raw), _cut_after(postgres.hold_limit, raw, expired):
+                driven(session.script(READ_COMMITTED))
                 joined = _JoinedThere(postgres.statements_on(session), postgres.lanes, hand, key)
                 yield joined
         except Exception as error:
@@ -213,3 +218,4 @@ def _cut_after(seconds: float, raw: Any, expired: threading.Event) -> Iterator[N
         yield
     finally:
         timer.cancel()
+        timer.join()  # if it is at it, the connection is broken when it goes back to a pool
