@@ -11,6 +11,8 @@ from tidings.events import Envelope
 T = TypeVar("T")
 Value = str | int | float | bytes | bool | None
 """What a placeholder of the user's SQL takes on every store. Postgres takes its own types besides."""
+Upkept = tuple[dict[str, int], list[str]]
+"""How many events of each retention class were let go, and why each change that is left to the next time failed."""
 
 # States of a held row. `retry` is due at a time, `behind` waits for its key's head, `parked` for code that knows it.
 RETRY, BEHIND, PARKED, DEAD, DISCARDED = "retry", "behind", "parked", "dead", "discarded"
@@ -175,10 +177,7 @@ class LogStatements(Protocol):
         """Return the retention classes that the log holds."""
 
     async def drop(self, keep: str, after: int, through: int, older_than: int) -> int:
-        """Drop events of a retention class between two positions that are older than a time; return how many.
-
-        What a subscription has not settled stays, whatever its age: a dead letter keeps its bytes.
-        """
+        """Drop a class's settled events (no dead letter's) between two positions, before a time; return how many."""
 
     async def forget_admitted(self, before: int, limit: int) -> int:
         """Forget what was admitted with a time before one (microseconds), or without and before it; return how many."""
@@ -344,6 +343,10 @@ class Store(Protocol):
     host: str
     """The space in which a worker's process id means one process."""
 
+    @property
+    def history(self) -> int:
+        """Counts up when the newest events may be gone (failover, restore): how far one had read is void then."""
+
     async def open(self, *, migrate: bool, read_only: bool = False) -> None:
         """Open the database; raises StoreVersionError when migrations are missing and may not be applied."""
 
@@ -379,16 +382,13 @@ class Store(Protocol):
         """Say whether a worker can still hold leases."""
 
     async def look_elsewhere(self) -> bool | None:
-        """Wake every listener if another process has committed since the last look, and say so.
-
-        None: no other process can write here, so nobody needs to look.
-        """
+        """Wake every listener if another process has committed since the last look, and say so; None: none can."""
 
     async def take_turn(self, service: str, horizon: int, now: int, every: int) -> bool:
         """Note a service's horizon; say whether this process has the turn at upkeep, which comes every so often."""
 
-    async def upkeep(self, keeps: Sequence[str], now: int, progress: Callable[[int], None]) -> dict[str, int]:
-        """Prepare for retention classes; let go of what is settled and past its retention. Returns how many of each."""
+    async def upkeep(self, keeps: Sequence[str], now: int, progress: Callable[[int], None]) -> Upkept:
+        """Prepare for retention classes; let go of what is settled and past its retention."""
 
     async def status(self) -> Mapping[str, object]:
         """Return facts about the file."""

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,12 +11,15 @@ import asyncpg
 import httpx
 import pytest
 
-from tidings import Service
+from tidings import Event, Service
 from tidings.backends.postgres import PostgresStore, open_store
 from tidings.backends.postgres.fence import _HIGH, Fence
+from tidings.consuming.lanes import Lanes
+from tidings.errors import LeaseLostError
 from tidings.events import Envelope
 from tidings.integrations.asgi import health_app
 from tidings.service import system_clock, uuid7_ids
+from tidings.store import SubscriptionRow
 from tidings.world import World
 
 WRITERS = 16
@@ -272,3 +275,85 @@ async def _insert(connection: "asyncpg.Connection[Any]", key: str) -> None:
         "VALUES (0, 'fence.written', '1', $1, 'fence', 0, $1, $1, 'forever', '{}')",
         key,
     )
+
+
+async def set_back(url: str, position: int) -> None:
+    """As after a failover to a standby that lagged: the newest events are gone, and their positions come again."""
+    admin = await asyncpg.connect(url)
+    await admin.execute(f"DELETE FROM tidings.log WHERE position > {position}")
+    await admin.execute("SELECT setval('tidings.log_position', $1)", position)
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid()"
+    )
+    await admin.close()
+
+
+class Wanted(Event, name="fence.wanted", key="k"):
+    k: str
+
+
+class Unwanted(Event, name="fence.unwanted", key="k"):
+    k: str
+
+
+async def test_a_worker_that_survives_the_loss_of_the_newest_events_skips_none_of_those_that_follow(
+    postgres_url: str,
+) -> None:
+    service = Service("survivor", store=postgres_url)
+    handled: list[str] = []
+
+    @service.subscribe(Wanted)
+    async def note(event: Wanted) -> None:
+        handled.append(event.k)
+
+    async with service.running():
+        for number in range(60):  # lanes go over them in memory only
+            await service.publish(Unwanted(k=f"u{number}"))
+        await until(lambda: history_of(service).safe >= 60)
+        await set_back(postgres_url, 10)
+        await until(lambda: history_of(service).history > 0)
+        for number in range(20):
+            await service.publish(Wanted(k=f"w{number}"))
+        await until(lambda: len(set(handled)) == 20)
+
+
+def history_of(service: Service) -> Fence:
+    assert isinstance(service.store, PostgresStore)
+    return service.store._fence
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - other tasks do it
+            await asyncio.sleep(0.02)
+
+
+async def test_lanes_settle_nothing_that_was_read_before_the_server_became_another(store: PostgresStore) -> None:
+    await store.run(lambda s: s.register(SubscriptionRow("s", "f", "transaction", True, ("fence.written",), 0)))
+    lanes = Lanes("s", ["fence.written"], store, "me")
+    await lanes.rebalance(["me"])
+    await store.publish([envelope(f"k{number}", number) for number in range(20)])
+    records, seen, _ = await lanes.read(100)
+    steps = lanes.moves({record.lane for record in records}, seen)
+    store._fence.met("another server", False)
+    with pytest.raises(LeaseLostError):
+        await store.run(lambda statements: lanes.insert(statements, steps))
+    assert {step.position for step in await store.reading.steps("s")} == {0}
+    await lanes.rebalance(["me"])
+    async with asyncio.timeout(5):
+        again: set[str] = set()
+        while len(again) < 20:
+            found, seen, _ = await lanes.read(100)
+            again |= {record.envelope.id for record in found}
+
+
+async def test_a_time_is_no_later_than_what_is_undecided(store: PostgresStore, postgres_url: str) -> None:
+    writer = await asyncpg.connect(postgres_url)
+    transaction = writer.transaction()
+    await transaction.start()
+    await _insert(writer, "early")
+    await store.publish([envelope("late", 1)])
+    assert await store.reading.position_at(0) == 0  # and not 1, just before what can be seen
+    await transaction.commit()
+    await writer.close()

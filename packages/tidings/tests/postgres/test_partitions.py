@@ -60,7 +60,7 @@ async def positions(store: PostgresStore) -> list[int]:
 async def upkeep(store: PostgresStore, keep: str = KEEP) -> int:
     """Return how many events of a class were let go, told as they go."""
     told: list[int] = []
-    dropped = await store.upkeep([keep], microseconds(NOW), told.append)
+    dropped, _ = await store.upkeep([keep], microseconds(NOW), told.append)
     assert sum(told) == sum(dropped.values())
     return dropped.get(keep, 0)
 

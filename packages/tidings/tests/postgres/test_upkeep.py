@@ -147,7 +147,7 @@ async def test_the_command_line_lists_migrates_and_maintains(url: str) -> None:
         await until(lambda: is_handled(handled))
     await asyncio.sleep(1.1)
     done = await asyncio.to_thread(tidings, "store", "maintain", "--json", "--store", url)
-    assert json.loads(done) == {"dropped": {"1": 1}, "admitted": 0}
+    assert json.loads(done) == {"dropped": {"1": 1}, "admitted": 0, "left": []}
     said = await asyncio.to_thread(tidings, "store", "maintain", "--store", url)
     assert "0 admissions past the horizon dropped." in said
 

@@ -142,3 +142,5 @@ def maintain(target: Target, horizon: int, as_json: bool) -> None:
     for keep, number in done.dropped.items():
         say(f"{number} events dropped that were kept for {clean(keep)} s.")
     say(f"{done.admitted} admissions past the horizon dropped.")
+    for reason in done.left:
+        say(f"Left to the next upkeep: {clean(reason)}")

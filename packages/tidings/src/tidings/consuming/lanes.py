@@ -40,6 +40,7 @@ class Lanes:
         self._store = store
         self._worker = worker
         self._owned: dict[int, Lane] = {}
+        self._history = store.history
         # Of what stands in this worker's name, also while it has forgotten how far it was: it has not died meanwhile.
         self._cares: dict[int, Care] = {}
 
@@ -98,7 +99,7 @@ class Lanes:
 
         async def unit(statements: Statements) -> _Rebalanced:
             types = await self._stored_types(statements)
-            steps = await statements.steps(self._subscription)
+            steps = await self._steps(statements)
             mine = [step for step in steps if self._has(step)]
             part = self._part(alive)
             # What stands in this worker's name and was forgotten here must be taken: nobody else may.
@@ -121,6 +122,20 @@ class Lanes:
         if taken:
             reach("lane.taken")
         return bool(taken)
+
+    async def _steps(self, statements: Statements) -> list[LaneStep]:
+        """Return the newest steps, to begin with; what was known of them before the log went back is forgotten."""
+        steps = await statements.steps(self._subscription)
+        if self._history != self._store.history:
+            self.lose_all()
+            self._history = self._store.history
+        return steps
+
+    def _check_history(self) -> None:
+        if self._history != self._store.history:
+            raise LeaseLostError(
+                f"The database was restarted, or is another: {self._subscription} goes on from what is written there."
+            )
 
     async def _stored_types(self, statements: Statements) -> Sequence[str] | None:
         """Return what the subscription takes, as every release has it together; None for every type.
@@ -150,7 +165,7 @@ class Lanes:
         """Release every lane in this worker's name, also one that it has lost from sight; nothing may run any more."""
 
         async def unit(statements: Statements) -> None:
-            steps = await statements.steps(self._subscription)
+            steps = await self._steps(statements)
             await self.insert(statements, [self._released(step) for step in steps if step.owner == self._worker])
 
         await self._store.run(unit)
@@ -168,6 +183,7 @@ class Lanes:
             return [], 0, False
         after = min(lane.seen for lane in self._owned.values())
         page = await self._store.reading.read(after, self._types, self.owned, limit)
+        self._check_history()
         records = [record for record in page.records if self._owned[record.lane].seen < record.position]
         return records, page.scanned, page.scanned > after
 
@@ -188,7 +204,11 @@ class Lanes:
         ]
 
     async def insert(self, statements: Statements, steps: Sequence[LaneStep]) -> None:
-        """Insert steps; raises LeaseLostError if another owner has a lane: the transaction must not commit."""
+        """Insert steps; raises LeaseLostError if another owner has a lane: the transaction must not commit.
+
+        So it does if the log has gone back since these lanes were taken.
+        """
+        self._check_history()
         if not await statements.advance(self._subscription, steps):
             raise LeaseLostError(
                 f"A lane of {self._subscription} has another owner now; nothing of this turn was written."

@@ -11,10 +11,14 @@ AT_ONCE = 5000
 
 
 class Maintained(Struct, frozen=True):
-    """What was let go: events by retention class (seconds, as text), and admissions past the horizon."""
+    """What was let go: events by retention class (seconds, as text), and admissions past the horizon.
+
+    `left`: why each change that the next upkeep must make could not be made now.
+    """
 
     dropped: dict[str, int]
     admitted: int
+    left: list[str] = []
 
 
 async def maintain(
@@ -24,10 +28,10 @@ async def maintain(
 
     `horizon`: microseconds; a longer one that a service has said counts instead. `keeps`: retention classes to come.
     """
-    dropped = await store.upkeep(keeps, now, progress)
+    dropped, left = await store.upkeep(keeps, now, progress)
     before = now - max(horizon, await store.reading.horizon())
     admitted = 0
     while number := await store.run(lambda statements: statements.forget_admitted(before, AT_ONCE)):
         admitted += number
         progress(number)
-    return Maintained(dropped, admitted)
+    return Maintained(dropped, admitted, left)

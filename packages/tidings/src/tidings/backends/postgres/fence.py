@@ -5,6 +5,9 @@ transaction that owns a position ≤ H is either finished or visible in pg_locks
 1,629 of 4,009 events with 16 writers; this lost none and costs the writers nothing.
 
 Where positions follow one another without a gap there is nothing to ask: what can be read is committed.
+
+All of it is true of one server in one run. A standby shows no locks of its primary, so it is not asked. After a
+failover or a restore the newest positions may be gone and be drawn again: then only what this server says is decided.
 """
 
 import asyncio
@@ -13,6 +16,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from tidings.backends.postgres.driver import Session
+from tidings.errors import StoreUnavailableError
 
 _HIGH = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS high FROM tidings.log_position"
 
@@ -31,8 +35,11 @@ SELECT virtualtransaction
 # kept before. Snapshots have no part in it: of a sequence and of locks everyone sees the present.
 _HIGH_AND_WRITERS = f"""
 WITH high AS MATERIALIZED ({_HIGH})
-SELECT high, ARRAY({_WRITERS} AND high.high >= 0) FROM high
+SELECT high, ARRAY({_WRITERS} AND high.high >= 0), pg_postmaster_start_time(), pg_is_in_recovery() FROM high
 """
+
+WHICH_SERVER = "SELECT pg_postmaster_start_time(), pg_is_in_recovery()"
+"""What tells one server in one run from every other, and whether it is a standby."""
 
 # The transaction that has held it longest. A prepared one has no pid, and is named by whoever prepared it.
 _HOLDER = """
@@ -70,43 +77,72 @@ class _Pending(Struct):
 
 
 class Fence:
-    """Knows up to which position everything is decided: committed and visible, or never going to exist."""
+    """Knows up to which position everything is decided: committed and visible, or never going to exist.
 
-    def __init__(self, session: Session) -> None:
+    `history` counts up when positions may have gone back. `read_only`: what a standby has will do.
+    """
+
+    def __init__(self, session: Session, *, read_only: bool = False) -> None:
         self._session = session
+        self._read_only = read_only
         self._pending: _Pending | None = None
+        self._running_since: object = None
         self._turn = asyncio.Lock()
         self.safe = 0
+        self.history = 0
+
+    def met(self, running_since: object, standby: bool) -> None:
+        """Take in which server answers from now on: of another one, or of its next run, nothing is known.
+
+        Raises StoreUnavailableError of a standby.
+        """
+        if standby and not self._read_only:
+            raise StoreUnavailableError(
+                "The database is a standby, which cannot tell what its primary has under way. It is tried again; if it "
+                "stays so, give the store the primary's address, or several hosts."
+            )
+        if self._running_since not in (None, running_since):
+            self._begin_again()
+        self._running_since = running_since
+
+    def _begin_again(self) -> None:
+        self.safe, self._pending = 0, None
+        self.history += 1
 
     async def look(self) -> int:
-        """Look once; return the position up to which everything is decided."""
+        """Look once; return the position up to which everything is decided. Raises StoreUnavailableError."""
         async with self._turn:
             return await self._look()
 
     async def _look(self) -> int:
-        pending = self._pending
-        if pending is None:
-            high, writers = (await self._session.rows(_HIGH_AND_WRITERS))[0]
-            pending, is_open = _Pending(high, frozenset(writers)), bool(writers)
-        else:
-            is_open = await self._still_open(pending.writers)
-        if not is_open:
-            self.safe = max(self.safe, pending.high)
-        self._pending = pending if pending.high > self.safe else None
+        history, before = self.history, self.safe
+        high, writers, running_since, standby = (await self._session.rows(_HIGH_AND_WRITERS))[0]
+        self.met(running_since, standby)
+        if high < before and history == self.history:  # the sequence was set back while the server ran
+            self._begin_again()
+        if history == self.history:
+            self._decide(_Pending(high, frozenset(writers)))
         return self.safe
 
-    def pass_on(self, after: int, positions: Iterable[int]) -> int:
-        """Go on from a decided position over those that were read as committed, up to the first gap; return how far."""
+    def _decide(self, now: _Pending) -> None:
+        pending = self._pending if self._pending is not None and self._pending.high <= now.high else now
+        # A prepared transaction goes by another name after a restart; it is older than anything drawn since.
+        if not any(one in pending.writers or one.startswith(RECOVERED) for one in now.writers):
+            self.safe = max(self.safe, pending.high)
+        self._pending = pending if pending.high > self.safe else None
+
+    def pass_on(self, after: int, positions: Iterable[int], history: int) -> int:
+        """Go on from a decided position over those that were read as committed, up to the first gap; return how far.
+
+        `history`: as it was before they were read.
+        """
         for position in positions:
             if position != after + 1:
                 break
             after = position
-        self.safe = max(self.safe, after)
+        if history == self.history:
+            self.safe = max(self.safe, after)
         return after
-
-    async def _still_open(self, writers: frozenset[str]) -> bool:
-        # A prepared transaction goes by another name after a restart; it is older than anything drawn since.
-        return any(one in writers or one.startswith(RECOVERED) for one in await self._writers())
 
     async def head(self) -> int:
         """Return the newest position, decided; but if a writer leaves it open for long, as it was drawn."""
@@ -118,9 +154,6 @@ class Fence:
                 return high
             await asyncio.sleep(LOOK_SECONDS)
         return safe
-
-    async def _writers(self) -> frozenset[str]:
-        return frozenset([row[0] for row in await self._session.rows(_WRITERS)])
 
     @property
     def waiting(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from tidings.backends.postgres import migrations
+from tidings.backends.postgres import migrations, upkeep
 from tidings.backends.postgres.address import check_url
 from tidings.backends.postgres.driver import (
     ANSWER_SECONDS,
@@ -24,17 +24,17 @@ from tidings.backends.postgres.driver import (
     our_errors,
     transaction_on,
 )
-from tidings.backends.postgres.fence import Fence, holder
+from tidings.backends.postgres.fence import WHICH_SERVER, Fence, holder
 from tidings.backends.postgres.grouping import Groups
 from tidings.backends.postgres.notices import Notices
 from tidings.backends.postgres.partitions import Partitions
 from tidings.backends.postgres.statements import PostgresStatements
 from tidings.backends.postgres.statements.log import APPEND_ONE
 from tidings.errors import StoreBusyError, StoreUnavailableError, TransactionError
-from tidings.events import FOREVER, Envelope
+from tidings.events import Envelope
 from tidings.hosts import pid_exists, this_host
 from tidings.points import reach
-from tidings.store import LOG_CHANGED, PROGRESS_CHANGED, Statements, WorkerRow
+from tidings.store import LOG_CHANGED, PROGRESS_CHANGED, Statements, Upkept, WorkerRow
 from tidings.world import World
 
 log = logging.getLogger("tidings")
@@ -60,17 +60,6 @@ MIGRATION_TRIES, MIGRATION_PAUSE = 30, 1.0
 
 PARTITION_SECONDS = 120.0
 """So long one change of partitions may take. Most of it is counting, which nobody waits for."""
-
-_NOTE_HORIZON = """
-INSERT INTO tidings.meta (name, value) VALUES ($1, $2)
-    ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE meta.value <> excluded.value
-"""
-# A row, not an advisory lock: behind a pooler those belong to nobody. Of two that come at once the second waits, and
-# then finds that the turn is taken.
-_TAKE_TURN = """
-INSERT INTO tidings.meta (name, value) VALUES ('upkeep', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
-    ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE meta.value::bigint <= excluded.value::bigint - $1
-"""
 
 _OF_A_SESSION = {
     "default_transaction_isolation": "read committed",
@@ -113,9 +102,17 @@ class PostgresStore:
         self._listeners: dict[str, list[Callable[[], None]]] = {}
         self._woken = 0
         self._last_net = 0.0
+        self._target: Any = None  # asyncpg declares an enumeration that it does not export
+
+    @property
+    def history(self) -> int:
+        """Counts up when the newest events may be gone (failover, restore): how far one had read is void then."""
+        return self._fence.history
 
     async def open(self, *, migrate: bool, read_only: bool = False) -> None:
         """Connect; raises StoreUnavailableError, StoreVersionError."""
+        # Of several hosts the one that takes writes; a single one is asked by the fence.
+        self._target = "read-write" if "," in self._url and not read_only else None
         async with connecting():
             self.pooled = await self._is_pooled()
             self._pool = await asyncpg.create_pool(
@@ -124,11 +121,15 @@ class PostgresStore:
                 max_size=CONNECTIONS,
                 statement_cache_size=0 if self.pooled else 200,
                 reset=_no_reset,
+                init=self._met,
+                target_session_attrs=self._target,
                 timeout=CONNECT_SECONDS,
                 command_timeout=ANSWER_SECONDS,
                 # Of others a pooler refuses a connection.
                 server_settings={"application_name": "tidings", **({} if self.pooled else _OF_A_SESSION)},
             )
+        self._session = BorrowingSession(self._open_pool)
+        self._fence = Fence(self._session, read_only=read_only)
         try:
             await self._prepare(migrate and not read_only)
         except BaseException:
@@ -147,14 +148,12 @@ class PostgresStore:
             raise
 
     async def _prepare(self, migrate: bool) -> None:
-        self._session = BorrowingSession(self._open_pool)
         if migrate:
             done = await migrations.applied(self._session)
             if [name for name, _ in migrations.known()] != done:
                 await self._migrate()
         await migrations.check(self._session)
         self.lanes = int((await self._session.rows("SELECT value FROM tidings.meta WHERE name = 'lanes'"))[0][0])
-        self._fence = Fence(self._session)
         self.reading = PostgresStatements(self._session, self.lanes, self._fence)
 
     async def _is_pooled(self) -> bool:
@@ -173,9 +172,17 @@ class PostgresStore:
 
     async def _connect(self, **options: Any) -> "asyncpg.Connection[Any]":
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
-            self._url, timeout=CONNECT_SECONDS, command_timeout=ANSWER_SECONDS, **options
+            self._url,
+            timeout=CONNECT_SECONDS,
+            command_timeout=ANSWER_SECONDS,
+            target_session_attrs=self._target,
+            **options,
         )
         return connection
+
+    async def _met(self, connection: "asyncpg.Connection[Any]") -> None:
+        # Before anything else is said on it: no lane goes on with what another server, or its run before, has told.
+        self._fence.met(*(await connection.fetch(WHICH_SERVER))[0])
 
     async def _migrate(self) -> None:
         for left in reversed(range(MIGRATION_TRIES)):
@@ -328,7 +335,7 @@ class PostgresStore:
         safe = await self._fence.look()
         now = asyncio.get_running_loop().time()
         net = now - self._last_net > (NET_SECONDS if self.pooled else NET_WITH_NOTICES)
-        if safe > self._woken or net:
+        if safe != self._woken or net:
             self._woken = safe
             self._last_net = now if net else self._last_net
             self._wake([topic for topic in self._listeners if net or is_of_the_log(topic)])
@@ -345,21 +352,13 @@ class PostgresStore:
     async def take_turn(self, service: str, horizon: int, now: int, every: int) -> bool:
         """Note a service's horizon, and take the turn at upkeep if it is due, by the database's clock."""
 
-        async def unit(statements: Statements) -> bool:
-            await statements.execute(_NOTE_HORIZON, (f"horizon:{service}", str(horizon)))
-            return bool(await statements.execute(_TAKE_TURN, (every,)))
+        return await self.run(lambda statements: upkeep.take_turn(statements, service, horizon, every))
 
-        return await self.run(unit)
-
-    async def upkeep(self, keeps: Sequence[str], now: int, progress: Callable[[int], None]) -> dict[str, int]:
+    async def upkeep(self, keeps: Sequence[str], now: int, progress: Callable[[int], None]) -> Upkept:
         """Make partitions ahead, and let go of what lies below every floor and is past its retention."""
-        await self._fence.head()
-        floor = min([*(await self.reading.floors()).values(), self._fence.safe])
-        partitions, head, dropped = Partitions(self._changing), self._fence.safe, {}
-        for keep in sorted({*keeps, *await self.reading.keeps()} - {FOREVER}):
-            await partitions.ensure(keep, head)
-            dropped[keep] = await partitions.drop(keep, floor, head, now - int(keep) * 1_000_000, progress)
-        return dropped
+        partitions = Partitions(self._changing)
+        dropped = await upkeep.keep_up(partitions, self._fence, self.reading, keeps, now, progress)
+        return dropped, partitions.left
 
     @asynccontextmanager
     async def _changing(

@@ -21,7 +21,7 @@ from tidings.backends.sqlite.writer import Writer
 from tidings.errors import ServiceError, StoreBusyError, StoreUnavailableError
 from tidings.events import FOREVER, Envelope
 from tidings.hosts import pid_exists, this_host
-from tidings.store import Statements, WorkerRow
+from tidings.store import Statements, Upkept, WorkerRow
 from tidings.world import World
 
 T = TypeVar("T")
@@ -83,6 +83,7 @@ class SqliteStore:
         self.inline_commits = path == ":memory:"
         self.alive_pid: Callable[[int], bool] = pid_exists
         self.host = this_host()
+        self.history = 0
         self._connect = connect
         self._random = random
         self._folder: str | None = None
@@ -283,10 +284,10 @@ class SqliteStore:
 
         return await self.run(unit)
 
-    async def upkeep(self, keeps: Sequence[str], now: int, progress: Callable[[int], None]) -> dict[str, int]:
+    async def upkeep(self, keeps: Sequence[str], now: int, progress: Callable[[int], None]) -> Upkept:
         """Let go of what every subscription has settled and is past its retention."""
         held = [keep for keep in await self.reading.keeps() if keep != FOREVER]
-        return {keep: await drop_past(self, keep, now - int(keep) * 1_000_000, progress) for keep in held}
+        return {keep: await drop_past(self, keep, now - int(keep) * 1_000_000, progress) for keep in held}, []
 
     async def status(self) -> Mapping[str, object]:
         """Return facts about the file."""

@@ -114,9 +114,9 @@ class LogStatements(Speaker):
         self, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int
     ) -> Page | None:
         """Read what follows the decided positions without a gap, in one round trip; None if there is nothing."""
-        safe = self._fence.safe
+        safe, history = self._fence.safe, self._fence.history
         rows = await self._db.rows(f"{_RECORD} WHERE position > $1 ORDER BY position LIMIT $2", safe, limit)
-        last = self._fence.pass_on(safe, [row[0] for row in rows])
+        last = self._fence.pass_on(safe, [row[0] for row in rows], history)
         if last <= after:
             return None
         wanted = None if types is None else frozenset(types)
@@ -153,9 +153,11 @@ class LogStatements(Speaker):
 
     async def position_at(self, time: int) -> int:
         """Return the position after which events are not older than a time (microseconds)."""
+        await self._fence.head()
+        safe = self._fence.safe  # beyond it an older position may come yet, whatever the statement finds
         sql = "SELECT min(position) - 1 FROM tidings.log WHERE time >= $1"
         found = (await self._db.rows(sql, time))[0][0]
-        return await self.head() if found is None else int(found)
+        return safe if found is None else min(int(found), safe)
 
     async def keeps(self) -> list[str]:
         """Return the retention classes that the log holds, or has a partition for."""
