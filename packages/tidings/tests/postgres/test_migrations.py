@@ -133,3 +133,18 @@ async def test_a_migration_that_waits_for_a_table_keeps_nobody_waiting_long(
     finally:
         await reader.close()
         await old.close()
+
+
+async def test_a_schema_that_an_administrator_has_made_asks_for_no_right_to_make_one(postgres_url: str) -> None:
+    admin = await asyncpg.connect(postgres_url)
+    role = f"owner_{random.randrange(10**12)}"
+    await admin.execute(f"CREATE ROLE {role} LOGIN; CREATE SCHEMA tidings AUTHORIZATION {role}")
+    try:
+        made = new_store(postgres_url.replace("postgres@", f"{role}@", 1))
+        await made.open(migrate=True)
+        await made.publish([envelope("e1")])
+        assert await made.reading.head() == 1
+        await made.close()
+    finally:
+        await admin.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+        await admin.close()

@@ -1,6 +1,9 @@
 -- The log and everything that hangs on it, in a schema of its own. Times are microseconds since 1970 UTC.
 
-CREATE SCHEMA IF NOT EXISTS tidings;
+-- IF NOT EXISTS would ask for the right to make schemas, also where an administrator has made this one.
+DO $$ BEGIN
+  IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'tidings') THEN CREATE SCHEMA tidings; END IF;
+END $$;
 
 CREATE TABLE tidings.meta (
   name  text PRIMARY KEY,
