@@ -142,6 +142,10 @@ def too_long(seconds: float) -> TransactionHeldTooLongError:
     )
 
 
+READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+"""Said first in an executor's transaction, whatever its engine or database begins: the fence of a subscription's
+progress looks at the present. Once a query was made, it is refused where the level is another."""
+
 AsyncBegun = tuple[Session, Any, object]
 """A session on the loop, the hand that a handler gets, and what publish() is called with."""
 
@@ -168,6 +172,7 @@ class AsyncExecutor:
         limit = asyncio.timeout(postgres.hold_limit)
         try:
             async with limit, self._begin() as (session, hand, key):
+                await session.script(READ_COMMITTED)
                 joined = Joined(postgres.statements_on(session), postgres.lanes, hand, key)
                 try:
                     yield joined
