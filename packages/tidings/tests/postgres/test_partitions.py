@@ -234,3 +234,26 @@ async def test_a_class_that_is_written_all_the_time_gets_its_partition(store: Po
     await kept_up
     await watcher.close()
     assert (await rows_in(store, "log_other"), await rows_in(store, "log_keep_3600000_0")) == (0, 1)
+
+
+async def test_who_may_not_change_the_partitions_is_told(
+    store: PostgresStore, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    admin = await asyncpg.connect(postgres_url)
+    role = f"guest_{random.randrange(10**12)}"
+    await admin.execute(
+        f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA tidings TO {role};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA tidings TO {role}; GRANT ALL ON ALL SEQUENCES IN SCHEMA tidings TO {role}"
+    )
+    guest = open_store(
+        postgres_url.replace("postgres@", f"{role}@", 1), World(system_clock, random.Random(1), uuid7_ids)
+    )
+    try:
+        await guest.open(migrate=False)
+        _, left = await guest.upkeep(["3600000"], microseconds(NOW), lambda number: None)
+        await guest.close()
+    finally:
+        await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await admin.close()
+    assert any("permission denied" in reason for reason in left)
+    assert any("permission denied" in record.getMessage() for record in caplog.records if record.levelname == "WARNING")
