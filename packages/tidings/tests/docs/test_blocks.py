@@ -126,7 +126,7 @@ def test_the_ten_lines_of_the_readme_handle_an_event(
     async def charged() -> object:
         async with service, asyncio.timeout(20):
             await service.publish(module.__dict__["OrderPlaced"](order_id="o-1", amount_cents=1200))
-            while (row := await service.fetch_one("SELECT order_id, cents FROM charges")) is None:
+            while (row := await service.fetch_one("SELECT order_id, cents FROM charges")) is None:  # noqa: ASYNC110 - a row
                 await asyncio.sleep(0.01)
             return row
 

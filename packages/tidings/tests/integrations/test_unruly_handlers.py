@@ -135,8 +135,8 @@ async def test_a_blocking_handler_that_does_not_come_back_is_left(
     limit,
     stuck_in,
     service,
-    Placed,  # noqa: N803
-    log,
+    Placed,
+    log,  # noqa: N803
 ) -> None:
     executor, hand = way
     go_on, ended = threading.Event(), threading.Event()
