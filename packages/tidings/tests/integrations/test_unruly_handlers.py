@@ -140,21 +140,20 @@ async def test_a_blocking_handler_that_does_not_come_back_is_left(
 ) -> None:
     executor, hand = way
     go_on, ended = threading.Event(), threading.Event()
+    sql: Callable[[str], Any] = text if hand is Session else str
 
     def charge(event: Any, connection: Any) -> None:
-        connection.execute(text(CHARGE.format(event.order_id)) if hand is Session else CHARGE.format(event.order_id))
+        connection.execute(sql(CHARGE.format(event.order_id)))
         if event.order_id == "bad":
             try:
-                slow = "SELECT pg_sleep(20)"
-                go_on.wait(20) if stuck_in == "python" else connection.execute(text(slow) if hand is Session else slow)
-                connection.execute(text("SELECT 1") if hand is Session else "SELECT 1")
+                go_on.wait(20) if stuck_in == "python" else connection.execute(sql("SELECT pg_sleep(20)"))
+                connection.execute(sql("SELECT 1"))
             finally:
                 ended.set()
 
     charge.__annotations__ = {"event": Placed, "connection": hand}
     seconds = timedelta(seconds=0.5) if limit == "time_limit" else None
-    if limit == "hold_limit":
-        service.store.hold_limit = 0.5
+    service.store.hold_limit = 10 if seconds else 0.5
     service.subscribe(Placed, ordered=True, retry=ONCE, after_dead="continue", time_limit=seconds, executor=executor)(
         charge
     )
