@@ -135,11 +135,10 @@ async def test_a_blocking_handler_that_does_not_come_back_is_left(
     limit,
     stuck_in,
     service,
-    Placed,
-    log,  # noqa: N803
+    Placed,  # noqa: N803
+    log,
 ) -> None:
-    executor, hand = way
-    go_on, ended = threading.Event(), threading.Event()
+    (executor, hand), go_on, ended = way, threading.Event(), threading.Event()
     sql: Callable[[str], Any] = text if hand is Session else str
 
     def charge(event: Any, connection: Any) -> None:
@@ -154,9 +153,8 @@ async def test_a_blocking_handler_that_does_not_come_back_is_left(
     charge.__annotations__ = {"event": Placed, "connection": hand}
     seconds = timedelta(seconds=0.5) if limit == "time_limit" else None
     service.store.hold_limit = 10 if seconds else 0.5
-    service.subscribe(Placed, ordered=True, retry=ONCE, after_dead="continue", time_limit=seconds, executor=executor)(
-        charge
-    )
+    options = {"retry": ONCE, "after_dead": "continue", "time_limit": seconds, "executor": executor}
+    service.subscribe(Placed, ordered=True, **options)(charge)
     async with service:
         began = time.monotonic()
         await service.publish(Placed(order_id="bad"))
