@@ -40,6 +40,9 @@ end in another try. Within a transaction its own limit is shorter."""
 SCRIPT_SECONDS = 3600.0
 """So long a migration, a script of a service's tables or an operator's question may take."""
 
+CUT_OFF_SECONDS = 1.0
+"""How long a cancellation waits for a connection that is being opened."""
+
 ROLLBACK_SECONDS = 2.0
 """A transaction that is not rolled back by then loses its connection, which ends it on the server."""
 
@@ -115,6 +118,24 @@ async def connecting() -> AsyncIterator[None]:
         raise StoreUnavailableError(
             f"No connection to the database ({str(error) or 'it is silent'}): check that it runs, and the store's URL."
         ) from error
+
+
+async def connect(*args: Any, **options: Any) -> "asyncpg.Connection[Any]":
+    """Do asyncpg.connect, but let a cancellation wait until it has ended: cut off in the middle it leaves an exception
+    that nobody retrieves, of which Python complains when the service stops."""
+    opening: asyncio.Task[asyncpg.Connection[Any]] = asyncio.ensure_future(asyncpg.connect(*args, **options))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await asyncio.wait([opening], timeout=CUT_OFF_SECONDS)
+        opening.cancel()
+        opening.add_done_callback(_unwanted)
+        raise
+
+
+def _unwanted(opening: "asyncio.Task[asyncpg.Connection[Any]]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().terminate()
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from tidings.backends.postgres.driver import (
     HeldSession,
     Session,
     borrowed,
+    connect,
     connecting,
     forget,
     our_errors,
@@ -117,6 +118,7 @@ class PostgresStore:
             self.pooled = await self._is_pooled()
             self._pool = await asyncpg.create_pool(
                 self._url,
+                connect=connect,
                 min_size=0,
                 max_size=CONNECTIONS,
                 statement_cache_size=0 if self.pooled else 200,
@@ -171,14 +173,8 @@ class PostgresStore:
         return pooled
 
     async def _connect(self, **options: Any) -> "asyncpg.Connection[Any]":
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(
-            self._url,
-            timeout=CONNECT_SECONDS,
-            command_timeout=ANSWER_SECONDS,
-            target_session_attrs=self._target,
-            **options,
-        )
-        return connection
+        limits = {"timeout": CONNECT_SECONDS, "command_timeout": ANSWER_SECONDS}
+        return await connect(self._url, target_session_attrs=self._target, **limits, **options)
 
     async def _met(self, connection: "asyncpg.Connection[Any]") -> None:
         # Before anything else is said on it: no lane goes on with what another server, or its run before, has told.
