@@ -231,7 +231,7 @@ def test_the_store_is_shown_migrated_and_maintained(shop: Shop) -> None:
     state = shop.json("store", "status")
     assert (state["head"], state["workers"], state["store"]["lanes"]) == (2, [], 16)
     shop.python("-c", "import time; time.sleep(1.1)")
-    assert shop.json("store", "maintain") == {"dropped": {"1": 1}, "admitted": 0}
+    assert shop.json("store", "maintain") == {"dropped": {"1": 1}, "admitted": 0, "left": []}
     assert "1 events" not in shop.run("store", "maintain", "--horizon", "30d").stdout
     assert "No worker is running" in shop.run("store", "status").stdout
 
