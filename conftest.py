@@ -21,6 +21,7 @@ NOT_CLAIMED = "not claimed: "
 """So begins the reason of a conformance test that is about what a transport does not claim to do."""
 
 USUAL_PLACE = "postgresql://postgres@127.0.0.1:5432/postgres"
+QUICK = "SET synchronous_commit = off"
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +81,7 @@ def _database(server: str) -> Iterator[str]:
     name = f"tidings_test_{uuid.uuid4().hex[:12]}"
     place, _, query = server.partition("?")
     # Clients are killed and connections cut here, never the server: so its commits need not wait for the disk.
-    quick = f'ALTER DATABASE "{name}" SET synchronous_commit = off'
+    quick = f'ALTER DATABASE "{name}" {QUICK}'
     asyncio.run(_execute(server, f'CREATE DATABASE "{name}"', quick))
     yield f"{place.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
     asyncio.run(_execute(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
@@ -118,6 +119,8 @@ async def postgres_url(postgres_database: str) -> str:
         "DROP SCHEMA IF EXISTS tidings CASCADE",
         "DROP SCHEMA public CASCADE",
         "CREATE SCHEMA public",
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET ALL', current_database()); "
+        f"EXECUTE format('ALTER DATABASE %I {QUICK}', current_database()); END $$",
     )
     return postgres_database
 

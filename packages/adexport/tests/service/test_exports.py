@@ -134,7 +134,7 @@ async def test_a_full_disk_is_reported_after_the_last_try_and_a_retry_heals(open
 
 async def test_cancel_stops_further_batches(open_driver):
     async with open_driver() as driver:
-        export_id = await driver.start(count=60, formats=["png"], sizes=["1200x1200"])
+        export_id = await driver.start(count=60, formats=["png"], sizes=["2000x2000"])
         await driver.until(export_id, lambda export: export.done > 0)
         await driver.exporting.cancel(export_id)
         export = await driver.queries.get_export(export_id)
@@ -151,7 +151,7 @@ async def test_cancel_stops_further_batches(open_driver):
 
 async def test_retry_makes_only_what_is_not_done(open_driver):
     async with open_driver() as driver:
-        export_id = await driver.start(count=30, formats=["png"], sizes=["1200x1200"])
+        export_id = await driver.start(count=30, formats=["png"], sizes=["2000x2000"])
         await driver.until(export_id, lambda export: export.done > 0)
         await driver.exporting.cancel(export_id)
         before = {cell.index: cell.sha256 for cell in await driver.queries.all_cells(export_id) if cell.sha256}
@@ -217,7 +217,7 @@ async def test_nothing_is_published_when_the_record_fails(open_driver):
 
 async def test_planning_cuts_batches_of_half_a_second(open_driver):
     async with open_driver(consumers=False) as driver:
-        export_id = await driver.start(count=40, formats=["png"], sizes=["1200x1200"])
+        export_id = await driver.start(count=40, formats=["png"], sizes=["2000x2000"])
         async with driver.service.transaction() as tx:
             await plan_export(_requested(export_id), tx)
         (entry,) = (await driver.queries.export_timeline(export_id))[1:]

@@ -40,7 +40,7 @@ class Stage:
 
     async def start(self, design: dict[str, object], count: int, export_id: str = "one") -> None:
         rows = [{"headline": f"Offer {number}"} for number in range(count)]
-        request = ExportRequest(design=design, rows=rows, sizes=("1200x1200",), formats=("png",))
+        request = ExportRequest(design=design, rows=rows, sizes=("2000x2000",), formats=("png",))
         await self.exporting.start(await self.exporting.prepare(request), export_id)
         await self.h.settled()
 
@@ -51,8 +51,8 @@ class Stage:
                 key=str(index),
                 url="",
                 format="png",
-                width=1200,
-                height=1200,
+                width=2000,
+                height=2000,
                 bytes=7,
                 sha256="0" * 64,
                 seconds=0.1,

@@ -14,9 +14,13 @@ DURABLE = ("--appendonly", "yes", "--maxmemory-policy", "noeviction")
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """One whose second port, 10,000 higher, exists too: nodes of a cluster talk there."""
+    while True:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+        if port < 55_000:
+            return port
 
 
 class RedisServer:
