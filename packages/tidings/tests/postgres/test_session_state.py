@@ -3,6 +3,7 @@
 import pytest
 
 from tidings import Service, Transaction
+from tidings.backends.postgres import store
 
 SETTINGS = (
     "SET search_path TO pg_catalog",
@@ -17,6 +18,12 @@ SELECT pg_backend_pid(), current_setting('search_path'), current_user = session_
        (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
        (SELECT count(*) FROM pg_listening_channels())
 """
+
+
+@pytest.fixture(autouse=True)
+def _one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every transaction has the connection of the one before it."""
+    monkeypatch.setattr(store, "CONNECTIONS", 1)
 
 
 async def set_everything(tx: Transaction) -> None:
