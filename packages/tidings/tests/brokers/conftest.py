@@ -1,7 +1,7 @@
 """Fixtures of the broker tests: a durable Redis, real BullMQ on Node, and transports that are closed afterwards."""
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from random import Random
@@ -13,12 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from node_bullmq import Node, Run, installed
 from redis_server import RedisServer
+from sending import Opening
 
 from tidings.backends.bullmq import BullMQTransport, open_transport
 from tidings.service import system_clock, uuid7_ids
 from tidings.world import World
-
-Opening = Callable[..., Awaitable[BullMQTransport]]
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,16 @@
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tidings.backends.bullmq import BullMQTransport
 from tidings.events import Envelope, envelope_from_json
 from tidings.service import system_clock
 from tidings.transport import Delivery
+
+Opening = Callable[..., Awaitable[BullMQTransport]]
+"""The fixture `opened`: opens the transport of a URL, and closes it after the test."""
 
 
 def envelope(event_id: str, data: object = None, **attributes: Any) -> Envelope:

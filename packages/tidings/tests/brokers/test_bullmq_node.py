@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Opening
 from node_bullmq import Node, Run
 from redis_server import RedisServer
-from sending import envelope, ids, received
+from sending import Opening, envelope, ids, received
 
 from tidings.events import envelope_from_json, envelope_to_json
 

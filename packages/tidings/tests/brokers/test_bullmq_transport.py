@@ -6,11 +6,10 @@ import statistics
 from pathlib import Path
 
 import pytest
-from conftest import Opening
 from msgspec.structs import replace
 from node_bullmq import Run
 from redis_server import RedisServer
-from sending import envelope, ids, none_within, now_ms, received
+from sending import Opening, envelope, ids, none_within, now_ms, received
 
 from tidings.errors import ServiceError, TransportError
 from tidings.events import envelope_from_json

@@ -1,6 +1,8 @@
 """Kills a running service over and over, each time at a named point, then lets it drain; prints what was hit as JSON.
 
-    python storm.py FOLDER STORE PROCESSES HITS SEED [ADMIN]
+    python storm.py FOLDER STORE PROCESSES HITS KILLS SEED [ADMIN]
+
+It ends once every point has had its HITS and all kills together are KILLS.
 
 With ADMIN, the URL of another database on the same Postgres, connections to the store are cut all the time, too.
 Processes are forked from this one, which has everything imported and no file open: a start costs milliseconds. A
@@ -127,15 +129,15 @@ class _Life:
 
 
 class Storm:
-    """Keeps so many processes alive until every point was hit often enough, or enough have lived."""
+    """Keeps so many processes alive until every point was hit often enough and enough were killed, or have lived."""
 
-    def __init__(self, folder: Path, store: str, processes: int, hits: int, seed: int) -> None:
+    def __init__(self, folder: Path, store: str, processes: int, hits: int, kills: int, seed: int) -> None:
         self._folder = folder
         self._store = store
         self._processes = processes
         self._random = Random(seed)
-        self._wanted = hits
-        self._lives = len(points.POINTS) * hits * TRIES
+        self._wanted, self._kills_wanted = hits, kills
+        self._lives = max(len(points.POINTS) * hits, kills) * TRIES
         self._running: dict[int, _Life] = {}
         self._reports = folder / "hits"
         self._reports.mkdir()
@@ -159,8 +161,14 @@ class Storm:
             self._end_overdue()
             self._reap()
 
+    @property
+    def kills(self) -> int:
+        """How many processes were ended by SIGKILL so far."""
+        return self.hits.total() + self.felled
+
     def _missing(self) -> list[str]:
-        return [point for point in points.POINTS if self.hits[point] < self._wanted]
+        missing = [point for point in points.POINTS if self.hits[point] < self._wanted]
+        return missing if missing or self.kills >= self._kills_wanted else list(points.POINTS)
 
     def _start(self, missing: list[str]) -> None:
         self._lives -= 1
@@ -224,17 +232,17 @@ class Storm:
 
 def main() -> None:
     """Blow, calm down, and report."""
-    folder, store, processes, hits, seed = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
+    folder, store, processes, hits, kills, seed = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:7])
     leases.BEAT_SECONDS = BEAT_SECONDS
-    storm = Storm(folder, store, processes, hits, seed)
+    storm = Storm(folder, store, processes, hits, kills, seed)
     began = time.monotonic()
-    with cutting(folder, store, sys.argv[6] if len(sys.argv) > 6 else None) as cuts:
+    with cutting(folder, store, sys.argv[7] if len(sys.argv) > 7 else None) as cuts:
         storm.blow()
     blown = time.monotonic()
     drained = storm.calm()
     report = {
         "hits": storm.hits,
-        "kills": storm.hits.total() + storm.felled,
+        "kills": storm.kills,
         "overdue": storm.overdue,
         "crashed": storm.crashed,
         "drained": drained,

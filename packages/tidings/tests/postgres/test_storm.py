@@ -35,7 +35,8 @@ def aftermath(
 ) -> Iterator[Aftermath]:
     size: Size = request.param
     with new_database() as url:
-        left = weather(tmp_path_factory.mktemp("storm"), url, size.processes, size.hits, postgres_server)
+        folder = tmp_path_factory.mktemp("storm")
+        left = weather(folder, url, size.processes, size.hits, postgres_server, kills=size.kills)
         left.report["size"] = size
         yield left
 

@@ -145,6 +145,7 @@ def test_an_own_design_can_be_added_and_a_bad_one_is_explained(page: Page, site:
     page.goto(f"{site}/designs")
     page.set_input_files("#document", files=[files[0] | {"buffer": b'{"name": "broken"}'}])
     expect(page.get_by_role("alert")).to_contain_text("$")
+    page.wait_for_load_state()  # a new page: its script sends what is chosen
     page.set_input_files("#document", files=files)
     expect(page.get_by_role("radio", name="My own")).to_be_checked()
 
