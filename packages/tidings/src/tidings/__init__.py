@@ -3,6 +3,7 @@
 from tidings.consuming.retry import RetryPolicy
 from tidings.consuming.work import SyncWork, Work
 from tidings.errors import (
+    BlobsError,
     ConstraintError,
     DeliveryTimeoutError,
     EnvelopeError,
@@ -39,6 +40,7 @@ from tidings.publishing.transaction import Row, SyncTransaction, Transaction
 from tidings.service import Service
 
 __all__ = [
+    "BlobsError",
     "ConstraintError",
     "DeadLetter",
     "DeliveryTimeoutError",

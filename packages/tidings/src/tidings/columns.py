@@ -7,7 +7,7 @@ from zlib import crc32
 import msgspec
 
 from tidings.events import Envelope
-from tidings.store import Failure, Held, Ready, Record
+from tidings.rows import Failure, Held, Ready, Record
 from tidings.world import microseconds
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

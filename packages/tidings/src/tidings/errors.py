@@ -29,6 +29,7 @@ TidingsError
 ├── DeliveryFailedError           (retryable) a handler raised what is no Exception
 ├── DeliveryTimeoutError          (retryable) a handler went over its time limit
 ├── TransportError                (retryable) a broker could not be reached, or refused
+├── BlobsError                    (retryable) the place of large bodies and outcomes could not be reached
 └── HarnessTimeoutError           (tests) what a publish caused did not end in time
 
 A message says what failed, why, and what to do.
@@ -191,6 +192,12 @@ class DeliveryTimeoutError(TidingsError):
 
 class TransportError(TidingsError):
     """A broker could not be reached, or refused a message."""
+
+    retryable = True
+
+
+class BlobsError(TidingsError):
+    """The place of large bodies and outcomes could not be reached, or refused."""
 
     retryable = True
 

@@ -4,7 +4,7 @@ import importlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -14,18 +14,17 @@ from weakref import WeakSet
 
 from tidings.backends import STORES, TRANSPORTS
 from tidings.changes import changes
-from tidings.columns import envelope_row, lane_hash
 from tidings.consuming.executor import Executor
 from tidings.consuming.landing import check_order
 from tidings.consuming.retry import RetryPolicy
 from tidings.consuming.subscription import Start, Subscription, check_options, shape_of
 from tidings.consuming.worker import CONSUMERS, RELAYS, Worker, handles
 from tidings.errors import ServiceError
-from tidings.events import Envelope, Event, Registry, UpcastFunction, event_type, uuid7
-from tidings.publishing.outbox import Outbox, due_at, in_paramstyle
-from tidings.publishing.producer import HANDLING, Cause, Producer, check_traceparent
-from tidings.publishing.transaction import Reading, Row, Told, Transaction
-from tidings.store import Store, Value, WorkerRow
+from tidings.events import Event, Registry, UpcastFunction, event_type, uuid7
+from tidings.publishing.producer import Producer
+from tidings.publishing.publisher import Publisher
+from tidings.rows import WorkerRow
+from tidings.store import Store
 from tidings.transport import Transport
 from tidings.world import Clock, Ids, World
 
@@ -56,12 +55,13 @@ def only_service() -> "Service":
     return found[0]
 
 
-class Service:
+class Service(Publisher):
     """A named service: its store, its subscriptions, and the process that runs them.
 
     `name` is the source of everything it publishes. `store` is a URL: `sqlite:///file.db` (one process),
     `sqlite+apsw:///file.db` (several processes; needs tidings[apsw]), `sqlite:///:memory:` (tests). `transport`
-    carries events to and from other services' logs. `migrate=False` refuses a store that lacks migrations instead of
+    carries events to and from other services' logs; `landing`, where given, is the one that they come from instead.
+    `migrate=False` refuses a store that lacks migrations instead of
     applying them. `grace` is how long handlers may go on after a stop. `horizon` is the age up to which duplicates
     from a transport are recognised. `clock`, `random` and `ids` are for tests. Raises ServiceError for URLs it does
     not know.
@@ -73,6 +73,7 @@ class Service:
         *,
         store: str,
         transport: str | None = None,
+        landing: str | None = None,
         migrate: bool = True,
         grace: timedelta = timedelta(seconds=10),
         horizon: timedelta = timedelta(days=14),
@@ -85,28 +86,28 @@ class Service:
         self.name = name
         self.registry = Registry()
         self.process_id: Callable[[], int] = os.getpid
-        self.wire(World(clock, random or Random(secrets.randbits(64)), ids), store, transport)
+        self.wire(World(clock, random or Random(secrets.randbits(64)), ids), store, transport, landing)
         self.worker: Worker | None = None
         self._migrate = migrate
         self.grace = grace
         self._horizon = horizon
         self._subscriptions: dict[str, Subscription] = {}
         self._schemas: list[str] = []
+        self._carried: set[str] = set()
         self._entered: AbstractAsyncContextManager[Service] | None = None
         _services.add(self)
 
-    def wire(self, world: World, store: str, transport: str | None) -> None:
-        """Tie the service to a world, a store and a transport. For tests, which call it again with their own.
+    def wire(self, world: World, store: str, transport: str | None, landing: str | None = None) -> None:
+        """Tie the service to a world, a store and transports. For tests, which call it again with their own.
 
         Raises ServiceError for URLs that are not known. Call it only while the service does not run.
         """
         self.world = world
         self.store_url = store
-        self.transport_url = transport
+        self.transport_url, self.landing_url = transport, landing
         self.store: Store = _backend(STORES, store, "store").open_store(store, world)
-        self.transport: Transport | None = (
-            _backend(TRANSPORTS, transport, "transport").open_transport(transport, world) if transport else None
-        )
+        self.transport = _transport(transport, world)
+        self.inward = _transport(landing, world) if landing else self.transport
         self._producer = Producer(self.name, self.registry, world)
 
     # What is declared.
@@ -172,6 +173,14 @@ class Service:
             event_type(cls)
             self.registry.register(cls)
 
+    def carry(self, *events: type[Event]) -> None:
+        """Let the transport carry only events of these classes; without a call it carries all that is published here.
+
+        What is not carried stays between this service and those on its log.
+        """
+        self.register(*events)
+        self._carried.update(event_type(cls).name for cls in events)
+
     def upcaster(self, name: str, from_version: int) -> Callable[[UpcastFunction], UpcastFunction]:
         """Register the pure function that turns an event's data from one major version into the next."""
         return self.registry.upcaster(name, from_version)
@@ -205,24 +214,24 @@ class Service:
             raise ServiceError(f"The service {self.name} runs already: enter it once, and share it.")
         self.resolve()
         if consumers:
-            check_order(self.subscriptions, self.transport)
+            check_order(self.subscriptions, self.inward)
         await self.store.open(migrate=self._migrate)
         try:
             for script in self._schemas:
                 await self.store.script(script)
-            if self.transport is not None:
-                await self.transport.open()
-            self.worker = self._make_worker(consumers, relay)
-            try:
-                await self.worker.start()
-                yield self
-            finally:
+            async with AsyncExitStack() as opened:
+                for transport in {one: None for one in (self.transport, self.inward) if one is not None}:
+                    await transport.open()
+                    opened.push_async_callback(transport.close)
+                self.worker = self._make_worker(consumers, relay)
                 try:
-                    await self.worker.stop(self.grace.total_seconds())
+                    await self.worker.start()
+                    yield self
                 finally:
-                    self.worker = None
-                    if self.transport is not None:
-                        await self.transport.close()
+                    try:
+                        await self.worker.stop(self.grace.total_seconds())
+                    finally:
+                        self.worker = None
         finally:
             await self.store.close()
 
@@ -259,116 +268,12 @@ class Service:
             self.store,
             self.world,
             self.transport,
+            self.inward,
+            sorted(self._carried),
             self._horizon.total_seconds(),
         )
 
-    # Publishing.
-
-    async def publish(
-        self,
-        event: Event,
-        *,
-        id: str | None = None,
-        delay: timedelta | None = None,
-        at: datetime | None = None,
-        correlation: str | None = None,
-        traceparent: str | None = None,
-    ) -> Envelope:
-        """Publish an event in a transaction of its own; returns once it is durable.
-
-        After a cancellation or an error it may have been published: publish again with the same `id`, which then
-        changes nothing. `traceparent` is that of W3C trace context. Raises EventEncodeError, StoreError.
-        """
-        outbox = Outbox()
-        envelope = self.buffer(outbox, event, id, delay, at, correlation, traceparent)
-        with Told(self.store):
-            if outbox.envelopes:
-                await self.store.publish(outbox.envelopes)
-            else:
-                await self.store.run(outbox.flush)
-        return envelope
-
-    def buffer(
-        self,
-        outbox: Outbox,
-        event: Event,
-        id: str | None = None,
-        delay: timedelta | None = None,
-        at: datetime | None = None,
-        correlation: str | None = None,
-        traceparent: str | None = None,
-    ) -> Envelope:
-        """Wrap an event into an outbox, which the caller writes. For integrations; see `publish`."""
-        due = due_at(self.world, delay, at)
-        envelope = self._producer.wrap(event, self._cause(correlation, traceparent), id)
-        outbox.add(envelope, due, chosen_id=id is not None)
-        return envelope
-
-    def outbox_row(
-        self,
-        event: Event,
-        *,
-        paramstyle: Literal["numeric_dollar", "pyformat", "qmark"] = "numeric_dollar",
-        correlation: str | None = None,
-        traceparent: str | None = None,
-    ) -> tuple[str, tuple[Any, ...]]:
-        """Return `(sql, params)` that publish an event: execute them in any transaction on the store's database.
-
-        For drivers without an integration. `paramstyle` is that of the driver: `$1`, `%s` or `?`. Execute it as the
-        transaction's last statement: until the commit every reader of the log waits for it.
-        """
-        envelope = self._producer.wrap(event, self._cause(correlation, traceparent))
-        return in_paramstyle(self.store.append_sql, paramstyle), (lane_hash(envelope), *envelope_row(envelope))
-
-    @asynccontextmanager
-    async def transaction(
-        self, *, correlation: str | None = None, traceparent: str | None = None
-    ) -> AsyncIterator[Transaction]:
-        """Open a transaction: SQL, and events published if and only if it commits. Not longer than the store allows."""
-        with Told(self.store) as told:
-            async with self.store.transaction() as statements:
-                outbox = Outbox()
-                cause = self._cause(correlation, traceparent)
-                transaction = Transaction(statements, outbox, self._producer, self.world, cause, store=self.store)
-                try:
-                    yield transaction
-                except BaseException as error:
-                    told.foreign = error if error is not transaction.failure else None
-                    raise
-                finally:
-                    transaction.close()
-                await transaction.keep()
-                await outbox.flush(statements)
-
-    def _cause(self, correlation: str | None, traceparent: str | None) -> Cause:
-        if traceparent is not None:
-            check_traceparent(traceparent)
-        handling = HANDLING.get()
-        if handling is None:
-            return Cause(correlation, None, traceparent)
-        return Cause(correlation or handling.correlation, handling.id, traceparent or handling.traceparent)
-
-    async def cancel(self, event_id: str) -> bool:
-        """Cancel a delayed publish; False if it has become an event already, or is not known."""
-        with Told(self.store):
-            return await self.store.run(lambda statements: statements.cancel(self.name, event_id))
-
     # Reading.
-
-    async def fetch_all(self, sql: str, *args: Value) -> list[Row]:
-        """Return every row of a query over committed state."""
-        with Told(self.store):
-            return await Reading(self.store.reading).fetch_all(sql, *args)
-
-    async def fetch_one(self, sql: str, *args: Value) -> Row | None:
-        """Return the first row of a query over committed state, or None."""
-        with Told(self.store):
-            return await Reading(self.store.reading).fetch_one(sql, *args)
-
-    async def fetch_value(self, sql: str, *args: Value) -> Any:
-        """Return the first column of the first row, or None."""
-        with Told(self.store):
-            return await Reading(self.store.reading).fetch_value(sql, *args)
 
     def changes(self, *events: type[Event]) -> AsyncIterator[None]:
         """Yield at once, and again whenever events of these types were committed: read what you show after each."""
@@ -388,6 +293,13 @@ class Service:
             "subscriptions": sorted(self._subscriptions),
             "outages": sorted(outages),
         }
+
+
+def _transport(url: str | None, world: World) -> Transport | None:
+    if not url:
+        return None
+    transport: Transport = _backend(TRANSPORTS, url, "transport").open_transport(url, world)
+    return transport
 
 
 def _backend(known: dict[str, str], url: str, what: str) -> Any:

@@ -17,7 +17,9 @@ from tidings.consuming.landing import Landing
 from tidings.errors import StoreBusyError
 from tidings.events import Envelope, envelope_to_json
 from tidings.points import watch
-from tidings.store import LaneStep, Statements, Store
+from tidings.rows import LaneStep
+from tidings.statements import Statements
+from tidings.store import Store
 from tidings.testing.conformance.samples import envelope, subscription
 from tidings.testing.conformance.transports.opening import real_world
 from tidings.transport import Refusal
@@ -276,3 +278,55 @@ async def test_what_is_larger_than_the_broker_takes_holds_its_key_and_no_other(n
 
 def numbered(body: bytes) -> int:
     return int(json.loads(body)["data"]["number"])
+
+
+class Kept(Event, name="flow.kept", key="account"):
+    account: str
+
+
+async def test_events_may_come_another_way_than_they_go(name: str, tmp_path: Path) -> None:
+    heard: list[str] = []
+    answering = Service("answering", store="sqlite:///:memory:", transport=f"memory://{name}-back?in={name}-there")
+    asking = Service(
+        "asking",
+        store=f"sqlite:///{tmp_path}/a.db",
+        transport=f"memory://{name}-there",
+        landing=f"memory://{name}-back",
+    )
+
+    @answering.subscribe(Said)
+    async def answer(event: Said, tx: Transaction) -> None:
+        tx.publish(Kept(account=event.account))
+
+    @asking.subscribe(Kept)
+    async def hear(event: Kept, tx: Transaction) -> None:
+        heard.append(event.account)
+
+    async def answered() -> bool:
+        return heard == ["a"]
+
+    async with answering, asking:
+        await asking.publish(Said(account="a", number=1))
+        await until(answered)
+
+
+@pytest.mark.parametrize("before", [[], [Said], [Kept]])
+async def test_a_transport_carries_what_it_is_told_to(name: str, tmp_path: Path, before: list[type[Event]]) -> None:
+    """Also where an earlier release carried everything, or something else, which it goes on to carry."""
+    store = f"sqlite:///{tmp_path}/a.db"
+    for carried in (before, [Said]):
+        asking = Service("asking", store=store, transport=f"memory://{name}-there?in={name}-nothing")
+        asking.register(Kept, Said)
+        asking.carry(*carried)
+        async with asking:
+            pass
+    there = open_transport(f"memory://{name}-there", real_world())
+    async with asking:
+        await asking.publish(Kept(account="b"))
+        await asking.publish(Said(account="a", number=1))
+        async with asyncio.timeout(10):
+            arrived = await there.receive(10)
+            while len(arrived) < 1 + (Kept in before):
+                arrived += await there.receive(10)
+    types = [json.loads(delivery.body)["type"] for delivery in arrived]
+    assert types == ["flow.kept", "flow.said"][Kept not in before :]

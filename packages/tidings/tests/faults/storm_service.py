@@ -19,7 +19,7 @@ from tidings import Event, RetryPolicy, Service, Transaction, Work
 from tidings.errors import StoreBusyError, StoreUnavailableError
 from tidings.events import Envelope, encode_event, envelope_to_json
 from tidings.operations import Filter, letters, redrive
-from tidings.store import DEAD
+from tidings.rows import DEAD
 
 ACCOUNTS = 12
 ROUND_SECONDS = 0.03

@@ -12,7 +12,8 @@ from tidings import Event, RetryPolicy, Service, Transaction, Work
 from tidings.backends.postgres import PostgresStore
 from tidings.consuming.effects import Effects
 from tidings.errors import StoreUnavailableError
-from tidings.store import LaneStep, Ready, Statements
+from tidings.rows import LaneStep, Ready
+from tidings.statements import Statements
 
 ONCE = RetryPolicy(attempts=1, backoff=timedelta(milliseconds=20))
 """An attempt that were counted wrongly would be the last."""

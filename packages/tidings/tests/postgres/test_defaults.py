@@ -11,7 +11,7 @@ from tidings import Event, RetryPolicy, Service, Transaction
 from tidings.backends.postgres import PostgresStore
 from tidings.backends.postgres.driver import of_the_server
 from tidings.errors import StatementError, StoreUnavailableError
-from tidings.store import LaneStep
+from tidings.rows import LaneStep
 
 LOST_STEPS = 200
 """More than the versions of a row that a snapshot could still see by chance."""

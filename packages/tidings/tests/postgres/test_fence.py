@@ -18,8 +18,8 @@ from tidings.consuming.lanes import Lanes
 from tidings.errors import LeaseLostError
 from tidings.events import Envelope
 from tidings.integrations.asgi import health_app
+from tidings.rows import SubscriptionRow
 from tidings.service import system_clock, uuid7_ids
-from tidings.store import SubscriptionRow
 from tidings.world import World
 
 WRITERS = 16

@@ -12,8 +12,9 @@ import pytest
 from tidings.backends.postgres import PostgresStore, open_store, partitions
 from tidings.backends.postgres.driver import HeldSession
 from tidings.events import Envelope
+from tidings.rows import DEAD, DISCARDED, Held, LaneStep, SubscriptionRow
 from tidings.service import system_clock, uuid7_ids
-from tidings.store import DEAD, DISCARDED, Held, LaneStep, Statements, SubscriptionRow
+from tidings.statements import Statements
 from tidings.world import World, microseconds
 
 DAY = timedelta(days=1)

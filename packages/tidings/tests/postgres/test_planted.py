@@ -25,7 +25,9 @@ from tidings.consuming.ready import Filling
 from tidings.errors import StoreUnavailableError
 from tidings.events import Envelope
 from tidings.operations import status
-from tidings.store import READY_CHANGED, LaneStep, Ready, Statements
+from tidings.rows import LaneStep, Ready
+from tidings.statements import Statements
+from tidings.store import READY_CHANGED
 from tidings.testing.conformance import StoreSuite
 from tidings.testing.conformance.samples import envelope, still_world
 from tidings.testing.simulation.mutants import planted

@@ -8,7 +8,8 @@ import pytest
 from tidings.backends.sqlite import SqliteStore, open_store
 from tidings.consuming.lanes import Lanes
 from tidings.errors import StoreUnavailableError
-from tidings.store import LaneStep, Statements
+from tidings.rows import LaneStep
+from tidings.statements import Statements
 from tidings.testing.conformance.samples import still_world, subscription
 
 

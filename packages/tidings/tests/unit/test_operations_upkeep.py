@@ -10,7 +10,8 @@ import pytest
 from tidings import Event, OperationError, RetryPolicy, Service, StoreVersionError, Transaction, Work, operations
 from tidings.events import Envelope
 from tidings.operations import DAY, Filter
-from tidings.store import LaneStep, Record, Statements, WorkerRow
+from tidings.rows import LaneStep, Record, WorkerRow
+from tidings.statements import Statements
 from tidings.world import microseconds
 
 

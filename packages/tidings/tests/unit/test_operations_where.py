@@ -11,7 +11,7 @@ from tidings import Event, RetryPolicy, Service, Transaction, Work, operations
 from tidings.backends.memory import put
 from tidings.events import Envelope, envelope_to_json
 from tidings.operations import Filter, Place, Whereabouts
-from tidings.store import Ready
+from tidings.rows import Ready
 from tidings.world import microseconds, written
 
 

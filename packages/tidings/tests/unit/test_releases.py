@@ -13,7 +13,8 @@ from tidings import Event, Service, Transaction, Work
 from tidings.errors import OperationError
 from tidings.events import derive_id
 from tidings.operations import forget, narrow, where
-from tidings.store import BEHIND, DISCARDED, PARKED, RETRY, Held, Statements
+from tidings.rows import BEHIND, DISCARDED, PARKED, RETRY, Held
+from tidings.statements import Statements
 from tidings.testing.unfinished import unfinished
 
 pytest.importorskip("apsw")

@@ -25,7 +25,7 @@ from tidings.cli.showing import (
     tell,
 )
 from tidings.operations import DeadLetter, Filter, Outcome
-from tidings.store import BEHIND, DEAD, DISCARDED, PARKED, RETRY
+from tidings.rows import BEHIND, DEAD, DISCARDED, PARKED, RETRY
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -13,7 +13,7 @@ from tidings.cli.failing import NOT_SO, CommandError
 from tidings.cli.opening import Target, json_option, store_options
 from tidings.cli.showing import ago, event_json, exact, now, say, show_facts, show_json, show_table, span
 from tidings.operations import NOT_ITS_OWN, Place, Status, SubscriptionStatus, Whereabouts
-from tidings.store import Record
+from tidings.rows import Record
 from tidings.world import microseconds
 
 

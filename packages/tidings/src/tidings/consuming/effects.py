@@ -20,7 +20,9 @@ from tidings.points import reach
 from tidings.publishing.outbox import Outbox
 from tidings.publishing.producer import Cause, Producer, StableIds
 from tidings.publishing.transaction import Transaction
-from tidings.store import PARKED, RETRY, Failure, Held, LaneStep, Record, Statements, Store
+from tidings.rows import PARKED, RETRY, Failure, Held, LaneStep, Record
+from tidings.statements import Statements
+from tidings.store import Store
 from tidings.world import World
 
 BATCH_SECONDS = 0.02

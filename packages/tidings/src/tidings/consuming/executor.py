@@ -7,7 +7,8 @@ from typing import Any, Protocol, TypeVar
 
 from tidings.errors import StoreError, TidingsError
 from tidings.publishing.transaction import SyncTransaction, Transaction
-from tidings.store import Statements, Store
+from tidings.statements import Statements
+from tidings.store import Store
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tidings.consuming.subscription import Subscription
 from tidings.errors import EventDecodeError, ParkedEventError
 from tidings.events import Envelope
-from tidings.store import BEHIND, DEAD, LANDING, PARKED, RETRY, Failure, Held, Record
+from tidings.rows import BEHIND, DEAD, LANDING, PARKED, RETRY, Failure, Held, Record
 from tidings.world import World, microseconds
 
 log = logging.getLogger("tidings")

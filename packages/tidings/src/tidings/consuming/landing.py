@@ -15,7 +15,9 @@ from tidings.errors import EnvelopeError, ServiceError, StrictJSONError, Transpo
 from tidings.events import UNDATED, Envelope, check, derive_id, envelope_from_json
 from tidings.events.trace import is_traceparent, is_tracestate
 from tidings.points import reach
-from tidings.store import DEAD, LANDING, PARKED, Held, Statements, Store, SubscriptionRow
+from tidings.rows import DEAD, LANDING, PARKED, Held, SubscriptionRow
+from tidings.statements import Statements
+from tidings.store import Store
 from tidings.transport import Delivery, Transport
 from tidings.world import World, microseconds
 

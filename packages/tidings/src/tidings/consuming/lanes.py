@@ -7,7 +7,9 @@ from msgspec.structs import replace
 
 from tidings.errors import LeaseLostError
 from tidings.points import reach
-from tidings.store import LaneStep, Record, Statements, Store
+from tidings.rows import LaneStep, Record
+from tidings.statements import Statements
+from tidings.store import Store
 
 LAG_KEPT = 1000
 """Positions that the written progress of a lane without events may lag behind what was looked at."""

@@ -7,7 +7,9 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from tidings.store import Statements, Store, WorkerRow
+from tidings.rows import WorkerRow
+from tidings.statements import Statements
+from tidings.store import Store
 from tidings.world import World
 
 log = logging.getLogger("tidings")

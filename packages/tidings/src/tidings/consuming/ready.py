@@ -21,7 +21,9 @@ from tidings.points import reach
 from tidings.publishing.outbox import Outbox
 from tidings.publishing.producer import Cause, Producer, StableIds
 from tidings.publishing.transaction import Transaction
-from tidings.store import BEHIND, READY_CHANGED, Held, Ready, Record, Statements, Store
+from tidings.rows import BEHIND, Held, Ready, Record
+from tidings.statements import Statements
+from tidings.store import READY_CHANGED, Store
 from tidings.world import World
 
 log = logging.getLogger("tidings")

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from tidings.consuming.pipeline import Pipeline
 from tidings.consuming.subscription import RELAY, Subscription
 from tidings.errors import ParkedEventError, ServiceError, SubscriptionVanishedError, TidingsError
-from tidings.store import BEHIND, DISCARDED, LANDING, PARKED, RETRY, Held, Record, Statements, SubscriptionRow
+from tidings.rows import BEHIND, DISCARDED, LANDING, PARKED, RETRY, Held, Record, SubscriptionRow
+from tidings.statements import Statements
 from tidings.world import World, microseconds
 
 log = logging.getLogger("tidings")
@@ -46,6 +47,19 @@ async def register(
     _check_vanished(service, known.values(), {subscription.name for subscription in subscriptions})
     versions = {row.name: row.version for row in await statements.subscriptions()}
     return [dataclasses.replace(one, version=versions[one.name]) for one in subscriptions]
+
+
+async def register_relay(statements: Statements, name: str, service: str, carried: Sequence[str]) -> tuple[str, ...]:
+    """Write a relay, which begins with what is published from now on; return the types that it carries, none: all.
+
+    Of releases side by side that carry some types each, both carry all of them (decision 12).
+    """
+    known = next((row for row in await statements.subscriptions() if row.name == name), None)
+    types = tuple(sorted({*(known.types if known else ()), *carried})) if carried else ()
+    await statements.register(SubscriptionRow(name, service, RELAY, True, types, await statements.head()))
+    if known is not None and known.types != types:
+        await statements.fence(name)
+    return types
 
 
 async def _write(

@@ -8,7 +8,9 @@ from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import Outage
 from tidings.consuming.runner import Taken
 from tidings.publishing.relay import Relay
-from tidings.store import RETRY, Held, LaneStep, Record, Statements, Store
+from tidings.rows import RETRY, Held, LaneStep, Record
+from tidings.statements import Statements
+from tidings.store import Store
 from tidings.world import World
 
 

@@ -10,7 +10,8 @@ from msgspec import Struct
 from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import PROBE, Outage
 from tidings.errors import LeaseLostError, TidingsError
-from tidings.store import HELD_CHANGED, KEY_RELEASED, LOG_CHANGED, SUBSCRIPTION_CHANGED, Held, Record, Store
+from tidings.rows import Held, Record
+from tidings.store import HELD_CHANGED, KEY_RELEASED, LOG_CHANGED, SUBSCRIPTION_CHANGED, Store
 from tidings.world import World
 
 log = logging.getLogger("tidings")

@@ -6,7 +6,8 @@ import logging
 from msgspec.structs import replace
 
 from tidings.points import reach
-from tidings.store import SCHEDULED_CHANGED, Statements, Store
+from tidings.statements import Statements
+from tidings.store import SCHEDULED_CHANGED, Store
 from tidings.world import World, moment
 
 log = logging.getLogger("tidings")

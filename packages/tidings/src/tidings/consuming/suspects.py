@@ -9,7 +9,9 @@ from msgspec.structs import replace
 from tidings.consuming.held import STARTED, failure
 from tidings.errors import StoreError
 from tidings.points import reach
-from tidings.store import RETRY, Ready, Record, Statements, Store
+from tidings.rows import RETRY, Ready, Record
+from tidings.statements import Statements
+from tidings.store import Store
 from tidings.world import World
 
 log = logging.getLogger("tidings")

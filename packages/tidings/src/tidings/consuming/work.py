@@ -10,7 +10,9 @@ from tidings.errors import LeaseLostError, TransactionClosedError
 from tidings.events import Envelope
 from tidings.publishing.producer import StableIds
 from tidings.publishing.transaction import SyncTransaction, Told, Transaction
-from tidings.store import Ready, Statements, Store
+from tidings.rows import Ready
+from tidings.statements import Statements
+from tidings.store import Store
 from tidings.world import World, moment
 
 Settle = Callable[[Statements, Ready], Awaitable[None]]

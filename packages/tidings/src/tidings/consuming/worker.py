@@ -12,17 +12,19 @@ from tidings.consuming.leases import LEASE_SECONDS, Heartbeat
 from tidings.consuming.outage import Outage
 from tidings.consuming.pipeline import Pipeline
 from tidings.consuming.ready import Filling, WorkRunner
-from tidings.consuming.registration import register, unpark
+from tidings.consuming.registration import register, register_relay, unpark
 from tidings.consuming.relaying import Relaying
 from tidings.consuming.runner import LaneRunner, Use
 from tidings.consuming.scheduled import Timers
-from tidings.consuming.subscription import RELAY, WORK, Subscription
+from tidings.consuming.subscription import WORK, Subscription
 from tidings.consuming.upkeep import maintain
 from tidings.errors import StoreError
 from tidings.events import Registry, event_type
 from tidings.publishing.producer import Producer
 from tidings.publishing.relay import Relay
-from tidings.store import SUBSCRIPTION_CHANGED, Statements, Store, SubscriptionRow, WorkerRow
+from tidings.rows import WorkerRow
+from tidings.statements import Statements
+from tidings.store import SUBSCRIPTION_CHANGED, Store
 from tidings.transport import Transport
 from tidings.world import World
 
@@ -64,6 +66,8 @@ class Worker:
         store: Store,
         world: World,
         transport: Transport | None,
+        landing: Transport | None,
+        carried: Sequence[str],
         horizon_seconds: float,
     ) -> None:
         self._row = row
@@ -73,6 +77,8 @@ class Worker:
         self._store = store
         self._world = world
         self._transport = transport
+        self._inward = landing
+        self._carried = carried
         self._horizon = horizon_seconds
         self._pipelines = {s.name: Pipeline(s, registry) for s in subscriptions}
         self.heartbeat = Heartbeat(row, store, world, self._membership_changed)
@@ -111,8 +117,7 @@ class Worker:
     async def _register(self, statements: Statements) -> None:
         self._subscriptions = await register(statements, self._row.service, self._subscriptions)
         if self._transport is not None:
-            head = await statements.head()
-            await statements.register(SubscriptionRow(self._relay_name, self._row.service, RELAY, True, (), head))
+            self._carried = await register_relay(statements, self._relay_name, self._row.service, self._carried)
         await unpark(statements, self._subscriptions, self._pipelines, self._world)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -124,8 +129,8 @@ class Worker:
         for subscription in self._subscriptions:
             self._start_subscription(subscription)
         self._start(self._timers.run())
-        if self._transport is not None:
-            self._landing = Landing(self._transport, self._store, self._world, self._producer.source, self._horizon)
+        if self._inward is not None:
+            self._landing = Landing(self._inward, self._store, self._world, self._producer.source, self._horizon)
             self._landing_task = asyncio.create_task(self._landing.run())
         self._background.append(asyncio.create_task(self._sweep()))
 
@@ -182,9 +187,8 @@ class Worker:
 
     def _start_relay(self, transport: Transport) -> None:
         relay = Relay(self._relay_name, self._producer.source, transport, self._store, self._world)
-        self._start_lanes(
-            self._relay_name, None, Relaying(relay, self._store, self._world), Outage(REFUSALS), role=RELAYS
-        )
+        use = Relaying(relay, self._store, self._world)
+        self._start_lanes(self._relay_name, self._carried or None, use, Outage(REFUSALS), role=RELAYS)
 
     def _is_calm(self) -> bool:
         return all(lane.lanes.calm_everywhere for lane in self.lanes)

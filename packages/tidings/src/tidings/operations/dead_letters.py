@@ -9,7 +9,9 @@ from msgspec.structs import replace
 from tidings.errors import OperationError
 from tidings.events import Envelope
 from tidings.points import reach
-from tidings.store import DEAD, DISCARDED, LANDING, PARKED, RETRY, Failure, Held, Record, Statements, Store
+from tidings.rows import DEAD, DISCARDED, LANDING, PARKED, RETRY, Failure, Held, Record
+from tidings.statements import Statements
+from tidings.store import Store
 
 PAGE = 200
 """Exceptions that one read, or one transaction, takes at a time."""

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from tidings.consuming.subscription import RELAY
-from tidings.store import LANDING, Record, Statements, Store, SubscriptionRow, WorkerRow
+from tidings.rows import LANDING, Record, SubscriptionRow, WorkerRow
+from tidings.statements import Statements
+from tidings.store import Store
 
 SCHEDULED_SHOWN = 1000
 """Scheduled publishes that are counted at most."""
@@ -97,7 +98,7 @@ def _worker(row: WorkerRow, alive: bool) -> WorkerStatus:
 async def _subscription(
     said: Statements, row: SubscriptionRow, counts: Mapping[str, int], alive: set[str], now: int
 ) -> SubscriptionStatus:
-    pending, oldest = await said.pending(row.name, None if row.kind == RELAY else row.types)
+    pending, oldest = await said.pending(row.name, row.types or None)
     return SubscriptionStatus(
         name=row.name,
         service=row.service,

@@ -6,7 +6,9 @@ from msgspec.structs import replace
 
 from tidings.errors import OperationError
 from tidings.operations.dead_letters import Filter, discard
-from tidings.store import PARKED, Statements, Store, SubscriptionRow
+from tidings.rows import PARKED, SubscriptionRow
+from tidings.statements import Statements
+from tidings.store import Store
 
 
 async def pause(store: Store, name: str, *, actor: str, reason: str) -> None:

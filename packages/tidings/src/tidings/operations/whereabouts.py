@@ -6,21 +6,9 @@ from msgspec import Struct
 
 from tidings.consuming.subscription import RELAY
 from tidings.events import Envelope
-from tidings.store import (
-    BEHIND,
-    DEAD,
-    DISCARDED,
-    LANDING,
-    PARKED,
-    RETRY,
-    Held,
-    LaneStep,
-    Ready,
-    Record,
-    Statements,
-    Store,
-    SubscriptionRow,
-)
+from tidings.rows import BEHIND, DEAD, DISCARDED, LANDING, PARKED, RETRY, Held, LaneStep, Ready, Record, SubscriptionRow
+from tidings.statements import Statements
+from tidings.store import Store
 from tidings.world import written
 
 SCHEDULED, NOT_ITS_OWN, PENDING, READY, RUNNING, HANDLED = (
@@ -146,6 +134,8 @@ async def _place(
 def _not_its_own(row: SubscriptionRow, record: Record) -> str | None:
     if row.kind == RELAY and record.envelope.source != row.service:
         return "it came from elsewhere, and a relay sends only what its service has published"
+    if row.kind == RELAY and row.types and record.envelope.type not in row.types:
+        return f"the relay carries only {', '.join(row.types)}"
     if row.kind != RELAY and record.envelope.type not in row.types:
         return f"it does not subscribe to {record.envelope.type}"
     if record.position <= row.start:

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 from tidings.errors import ServiceError
 from tidings.events import Envelope
-from tidings.store import Scheduled, Statements
+from tidings.rows import Scheduled
+from tidings.statements import Statements
 from tidings.world import World, microseconds
 
 

@@ -6,7 +6,8 @@ from msgspec.structs import replace
 
 from tidings.events import Envelope
 from tidings.points import reach
-from tidings.store import BEHIND, DEAD, RETRY, Held, Record, Store
+from tidings.rows import BEHIND, DEAD, RETRY, Held, Record
+from tidings.store import Store
 from tidings.transport import Refusal, Transport
 from tidings.world import World
 

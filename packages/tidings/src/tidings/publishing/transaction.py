@@ -9,7 +9,7 @@ from tidings.errors import StoreError, TransactionClosedError
 from tidings.events import Envelope, Event
 from tidings.publishing.outbox import Outbox, due_at
 from tidings.publishing.producer import Cause, Producer, StableIds
-from tidings.store import Statements, Value
+from tidings.statements import Statements, Value
 from tidings.world import World, moment
 
 T = TypeVar("T")

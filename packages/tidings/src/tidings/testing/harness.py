@@ -13,15 +13,9 @@ from tidings.errors import HarnessTimeoutError, TidingsError
 from tidings.events import Envelope, Event, decode_event, encode_event, envelope_to_json, event_type, key_of, share_of
 from tidings.operations import DeadLetter, Filter, Whereabouts, letters, where
 from tidings.publishing.transaction import Transaction
+from tidings.rows import Record
 from tidings.service import Service, uuid7_ids
-from tidings.store import (
-    HELD_CHANGED,
-    PROGRESS_CHANGED,
-    READY_CHANGED,
-    SCHEDULED_CHANGED,
-    SUBSCRIPTION_CHANGED,
-    Record,
-)
+from tidings.store import HELD_CHANGED, PROGRESS_CHANGED, READY_CHANGED, SCHEDULED_CHANGED, SUBSCRIPTION_CHANGED
 from tidings.testing.unfinished import (
     Unfinished,
     describe,
@@ -249,7 +243,7 @@ async def harness(
     """
     clock = FakeClock(start or START)
     inward = f"harness-{next(_numbers)}"
-    transport = f"memory://{inward}-out?in={inward}" if service.transport_url else None
+    transport = f"memory://{inward}-out?in={inward}" if service.transport_url or service.landing_url else None
     with _rewired(service, World(clock, Random(seed), uuid7_ids), transport):
         async with service:
             running = Harness(service, clock, inward, patience)
@@ -259,7 +253,7 @@ async def harness(
 
 @contextmanager
 def _rewired(service: Service, world: World, transport: str | None) -> Iterator[None]:
-    before = service.world, service.store_url, service.transport_url
+    before = service.world, service.store_url, service.transport_url, service.landing_url
     declared = dict(service._subscriptions)
     service.wire(world, "sqlite:///:memory:", transport)
     for name, subscription in declared.items():

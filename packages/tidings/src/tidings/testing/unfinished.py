@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
-from tidings.store import BEHIND, DEAD, DISCARDED, PARKED, RETRY, Failure, Held, Record, Statements, SubscriptionRow
+from tidings.rows import BEHIND, DEAD, DISCARDED, PARKED, RETRY, Failure, Held, Record, SubscriptionRow
+from tidings.statements import Statements
 from tidings.world import moment
 
 PAGE = 500

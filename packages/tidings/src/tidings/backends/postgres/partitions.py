@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from tidings.backends.postgres.driver import HeldSession
 from tidings.errors import ConstraintError, StatementError, StoreBusyError, TransactionHeldTooLongError
-from tidings.store import DISCARDED
+from tidings.rows import DISCARDED
 
 log = logging.getLogger("tidings")
 P = ParamSpec("P")

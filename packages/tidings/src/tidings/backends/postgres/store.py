@@ -35,7 +35,9 @@ from tidings.errors import StoreBusyError, StoreUnavailableError, TransactionErr
 from tidings.events import Envelope
 from tidings.hosts import pid_exists, this_host
 from tidings.points import reach
-from tidings.store import LOG_CHANGED, PROGRESS_CHANGED, Statements, Upkept, WorkerRow
+from tidings.rows import WorkerRow
+from tidings.statements import Statements
+from tidings.store import LOG_CHANGED, PROGRESS_CHANGED, Upkept
 from tidings.world import World
 
 log = logging.getLogger("tidings")

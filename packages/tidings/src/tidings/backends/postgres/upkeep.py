@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from tidings.backends.postgres.fence import Fence
 from tidings.backends.postgres.partitions import Partitions
 from tidings.events import FOREVER
-from tidings.store import Statements
+from tidings.statements import Statements
 
 _NOTE_HORIZON = """
 INSERT INTO tidings.meta (name, value) VALUES ($1, $2)

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from tidings.store import Statements, Store
+from tidings.statements import Statements
+from tidings.store import Store
 
 WINDOW = 5000
 """Positions that one transaction looks at: a few milliseconds, because everybody else waits meanwhile."""

@@ -21,7 +21,9 @@ from tidings.backends.sqlite.writer import Writer
 from tidings.errors import ServiceError, StoreBusyError, StoreUnavailableError
 from tidings.events import FOREVER, Envelope
 from tidings.hosts import pid_exists, this_host
-from tidings.store import Statements, Upkept, WorkerRow
+from tidings.rows import WorkerRow
+from tidings.statements import Statements
+from tidings.store import Upkept
 from tidings.world import World
 
 T = TypeVar("T")

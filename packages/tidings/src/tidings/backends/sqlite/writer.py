@@ -22,7 +22,7 @@ from tidings.errors import (
 )
 from tidings.events import Envelope
 from tidings.points import reach
-from tidings.store import Statements
+from tidings.statements import Statements
 
 log = logging.getLogger("tidings")
 

@@ -16,7 +16,8 @@ from tidings.integrations.django.sessions import DjangoSession
 from tidings.operations import Filter, Outcome
 from tidings.operations import discard as give_up
 from tidings.operations import redrive as try_again
-from tidings.store import DEAD, PARKED, Statements
+from tidings.rows import DEAD, PARKED
+from tidings.statements import Statements
 from tidings.world import microseconds
 
 T = TypeVar("T")

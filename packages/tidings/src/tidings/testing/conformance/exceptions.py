@@ -6,7 +6,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from tidings.store import BEHIND, DEAD, DISCARDED, PARKED, RETRY, Failure, Store
+from tidings.rows import BEHIND, DEAD, DISCARDED, PARKED, RETRY, Failure
+from tidings.store import Store
 from tidings.testing.conformance.opening import Opening
 from tidings.testing.conformance.samples import at, envelope, held, ready, subscription
 

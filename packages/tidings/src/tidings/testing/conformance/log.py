@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tidings.store import LaneStep, Scheduled, Statements, WorkerRow
+from tidings.rows import LaneStep, Scheduled, WorkerRow
+from tidings.statements import Statements
 from tidings.testing.conformance.opening import Opening
 from tidings.testing.conformance.samples import at, envelope, subscription
 

@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 from tidings.events import Envelope, envelope_to_json
-from tidings.store import Held, Ready, SubscriptionRow
+from tidings.rows import Held, Ready, SubscriptionRow
 from tidings.world import World, microseconds
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

@@ -16,7 +16,8 @@ from tidings.errors import (
     TransactionError,
     TransactionHeldTooLongError,
 )
-from tidings.store import HELD_CHANGED, Statements, Store
+from tidings.statements import Statements
+from tidings.store import HELD_CHANGED, Store
 from tidings.testing.conformance.opening import Opening
 from tidings.testing.conformance.samples import envelope
 

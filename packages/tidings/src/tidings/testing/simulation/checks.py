@@ -9,7 +9,9 @@ from msgspec import Struct
 
 from tidings.events import derive_id, event_type
 from tidings.operations import where
-from tidings.store import BEHIND, DEAD, LANDING, PARKED, RETRY, Statements, Store
+from tidings.rows import BEHIND, DEAD, LANDING, PARKED, RETRY
+from tidings.statements import Statements
+from tidings.store import Store
 from tidings.testing.simulation.clients import History
 from tidings.testing.simulation.network import Network
 from tidings.testing.simulation.workload import SOURCE, Child, Foreign, Novel, Placed, Timer, Waning, outgoing

@@ -12,8 +12,8 @@ from msgspec import Struct, field
 from tidings.errors import TidingsError
 from tidings.events import Envelope, encode_event, envelope_to_json, event_type, uuid7
 from tidings.operations import Filter, discard, maintain, pause, redrive, resume
+from tidings.rows import DEAD, PARKED
 from tidings.service import Service
-from tidings.store import DEAD, PARKED
 from tidings.testing.simulation.loop import GROUP
 from tidings.testing.simulation.network import Network
 from tidings.testing.simulation.process import EPOCH, Process

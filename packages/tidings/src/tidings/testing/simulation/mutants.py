@@ -1,7 +1,7 @@
 """Bugs that others have shipped, planted into the real code on purpose: the simulation must find every one of them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from msgspec.structs import replace
@@ -19,37 +19,16 @@ from tidings.points import reach
 from tidings.publishing.producer import StableIds
 from tidings.publishing.relay import Relay
 from tidings.publishing.transaction import Transaction
+from tidings.rows import Held, LaneStep, Page, Ready, Record
 from tidings.service import Service
-from tidings.store import Held, LaneStep, Page, Ready, Record, Statements
+from tidings.statements import Statements
+from tidings.testing.simulation.planting import MUTANTS, Patch, mutant, planted
 from tidings.transport import Delivery
 
-Patch = tuple[Any, str, Any]
-"""Owner, name of the attribute, what stands there instead."""
-
-MUTANTS: dict[str, Callable[[], list[Patch]]] = {}
-"""Name -> the patches of one planted bug."""
+__all__ = ["MUTANTS", "planted"]
 
 
-def _mutant(make: Callable[[], list[Patch]]) -> Callable[[], list[Patch]]:
-    MUTANTS[make.__name__.removeprefix("_")] = make
-    return make
-
-
-@contextmanager
-def planted(name: str | None) -> Iterator[None]:
-    """Plant a bug for the length of the block; None plants nothing. Raises KeyError for an unknown name."""
-    patches = MUTANTS[name]() if name is not None else []
-    before = [(owner, attribute, vars(owner)[attribute]) for owner, attribute, _ in patches]
-    for owner, attribute, instead in patches:
-        setattr(owner, attribute, instead)
-    try:
-        yield
-    finally:
-        for owner, attribute, original in before:
-            setattr(owner, attribute, original)
-
-
-@_mutant
+@mutant
 def _unfenced_progress() -> list[Patch]:
     """The next step is written whoever wrote the last one: two owners of a lane both commit."""
 
@@ -64,7 +43,7 @@ def _unfenced_progress() -> list[Patch]:
     return [(_owner("advance"), "advance", advance)]
 
 
-@_mutant
+@mutant
 def _progress_outside_the_transaction() -> list[Patch]:
     """Effects commit first, progress in a second transaction: a crash between the two repeats the effects."""
     settle = Effects._settle
@@ -84,7 +63,7 @@ def _progress_outside_the_transaction() -> list[Patch]:
     return [(Effects, "_settle", settle_in_two)]
 
 
-@_mutant
+@mutant
 def _admission_by_id_alone() -> list[Patch]:
     """What arrives is known by its id, whoever sent it: another source's event is dropped."""
 
@@ -98,7 +77,7 @@ def _admission_by_id_alone() -> list[Patch]:
     return [(_owner("admit"), "admit", admit)]
 
 
-@_mutant
+@mutant
 def _admission_by_arrival() -> list[Patch]:
     """A copy that comes later is another event."""
 
@@ -122,7 +101,7 @@ def _fresh() -> int:
     return next(_numbers)
 
 
-@_mutant
+@mutant
 def _settle_without_the_attempt() -> list[Patch]:
     """Whoever finishes work settles it, though another worker has taken it over."""
 
@@ -134,7 +113,7 @@ def _settle_without_the_attempt() -> list[Patch]:
     return [(ready, "settle", settle)]
 
 
-@_mutant
+@mutant
 def _failures_without_a_savepoint() -> list[Patch]:
     """A handler that fails without a savepoint is held like any other: what it had written stays."""
 
@@ -144,7 +123,7 @@ def _failures_without_a_savepoint() -> list[Patch]:
     return [(Effects, "_undo", undo)]
 
 
-@_mutant
+@mutant
 def _follower_overtakes() -> list[Patch]:
     """A new event is handled though an earlier one of its key is held."""
 
@@ -154,7 +133,7 @@ def _follower_overtakes() -> list[Patch]:
     return [(_owner("closed_keys"), "closed_keys", closed_keys)]
 
 
-@_mutant
+@mutant
 def _mark_before_send() -> list[Patch]:
     """The relay steps on, then sends: a crash between the two loses what was not sent."""
 
@@ -166,7 +145,7 @@ def _mark_before_send() -> list[Patch]:
     return [(Relay, "send_new", send_new)]
 
 
-@_mutant
+@mutant
 def _followers_left_unsent() -> list[Patch]:
     """What waits behind a refused event stays there when the relay has sent that one."""
 
@@ -176,7 +155,7 @@ def _followers_left_unsent() -> list[Patch]:
     return [(relaying.Relaying, "_settle", settle)]
 
 
-@_mutant
+@mutant
 def _dual_write() -> list[Patch]:
     """A transaction's events are published in a second transaction, after the first has committed."""
 
@@ -193,7 +172,7 @@ def _dual_write() -> list[Patch]:
     return [(Service, "transaction", transaction)]
 
 
-@_mutant
+@mutant
 def _acknowledge_first() -> list[Patch]:
     """A message is acknowledged before it is in the log."""
     land = Landing.land
@@ -205,7 +184,7 @@ def _acknowledge_first() -> list[Patch]:
     return [(Landing, "land", acknowledge_and_land)]
 
 
-@_mutant
+@mutant
 def _drop_below_the_head() -> list[Patch]:
     """Retention drops what is old, whether or not every subscription has settled it."""
 
@@ -215,13 +194,13 @@ def _drop_below_the_head() -> list[Patch]:
     return [(_owner("drop"), "drop", drop)]
 
 
-@_mutant
+@mutant
 def _fresh_ids_on_retry() -> list[Patch]:
     """What a handler publishes gets a new id each time."""
     return [(StableIds, "next", lambda self: f"{self._incoming.id}/{self._subscription}/{_fresh()}")]
 
 
-@_mutant
+@mutant
 def _effects_of_a_failure_stay() -> list[Patch]:
     """A handler that raises in the middle leaves what it wrote before."""
 
@@ -231,7 +210,7 @@ def _effects_of_a_failure_stay() -> list[Patch]:
     return [(Transaction, "undo", undo)]
 
 
-@_mutant
+@mutant
 def _fired_and_kept() -> list[Patch]:
     """A delayed publish becomes an event and stays scheduled for a while, where it can still be cancelled."""
 
@@ -245,7 +224,7 @@ def _fired_and_kept() -> list[Patch]:
     return [(scheduled.Timers, "_unit", unit)]
 
 
-@_mutant
+@mutant
 def _fired_in_two_steps() -> list[Patch]:
     """A delayed publish is taken away in one transaction and published in another."""
 
@@ -263,13 +242,13 @@ def _fired_in_two_steps() -> list[Patch]:
     return [(scheduled.Timers, "_fire", fire)]
 
 
-@_mutant
+@mutant
 def _attempt_not_counted_first() -> list[Patch]:
     """No lane is ever careful: an event that kills its process kills it for ever."""
     return [(Lanes, "careful", lambda self, lane: False)]
 
 
-@_mutant
+@mutant
 def _redrive_looks_once() -> list[Patch]:
     """Two operators redrive at once, and the second does not look whether the first was faster."""
     current: dict[dead_letters.Address, Held] = {}
@@ -285,7 +264,7 @@ def _redrive_looks_once() -> list[Patch]:
     return [(dead_letters, "_letter", remember), (dead_letters, "_current", remembered)]
 
 
-@_mutant
+@mutant
 def _reader_that_skips() -> list[Patch]:
     """A reader takes the newest position that it has seen anywhere for the place where it stands."""
     read = _owner("read").read
@@ -302,7 +281,7 @@ def _reader_that_skips() -> list[Patch]:
     return [(_owner("read"), "read", read_past), (Lanes, "confirm", confirm_scanned)]
 
 
-@_mutant
+@mutant
 def _one_cursor_for_all_lanes() -> list[Patch]:
     """A lane that was just taken is read from where the others stand."""
     update = Lanes.rebalance
@@ -317,7 +296,7 @@ def _one_cursor_for_all_lanes() -> list[Patch]:
     return [(Lanes, "rebalance", rebalance)]
 
 
-@_mutant
+@mutant
 def _unpark_forgotten() -> list[Patch]:
     """What was parked until a release knows it stays parked when one does."""
 
@@ -327,7 +306,7 @@ def _unpark_forgotten() -> list[Patch]:
     return [(worker, "unpark", unpark), (registration, "unpark", unpark)]
 
 
-@_mutant
+@mutant
 def _registration_without_a_fence() -> list[Patch]:
     """A release that takes more types leaves the lanes to owners that know less, and pass them."""
 
@@ -337,7 +316,7 @@ def _registration_without_a_fence() -> list[Patch]:
     return [(_owner("fence"), "fence", fence)]
 
 
-@_mutant
+@mutant
 def _releases_read_what_they_declare() -> list[Patch]:
     """Each release reads the types that it declares itself, and passes those of the other."""
 
@@ -347,7 +326,7 @@ def _releases_read_what_they_declare() -> list[Patch]:
     return [(Lanes, "_stored_types", declared)]
 
 
-@_mutant
+@mutant
 def _an_older_release_takes_types_away() -> list[Patch]:
     """The last release that starts says which types a subscription takes."""
     row = registration._row
@@ -358,7 +337,7 @@ def _an_older_release_takes_types_away() -> list[Patch]:
     return [(registration, "_row", replaced)]
 
 
-@_mutant
+@mutant
 def _fail_without_the_fence() -> list[Patch]:
     """An attempt that failed is held, though another worker has taken the work over."""
 
@@ -374,7 +353,7 @@ def _fail_without_the_fence() -> list[Patch]:
     return [(WorkRunner, "_fail", fail)]
 
 
-@_mutant
+@mutant
 def _two_heads_of_a_key() -> list[Patch]:
     """Every follower of a key goes on at once when its head is settled."""
 

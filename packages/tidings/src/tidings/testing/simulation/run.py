@@ -18,8 +18,9 @@ from msgspec import Struct, field
 from tidings import points
 from tidings.backends.sqlite import open_store
 from tidings.consuming import worker
+from tidings.rows import PARKED
 from tidings.service import Service, uuid7_ids
-from tidings.store import PARKED, Store
+from tidings.store import Store
 from tidings.testing.simulation import checks
 from tidings.testing.simulation.clients import Clients
 from tidings.testing.simulation.loop import GROUP, SimulatedLoop, StuckError, bury
@@ -200,7 +201,7 @@ class Simulation:
         process.prepare(service, self._is_alive)
         service.store.cheap_savepoints = self.report.seed % 3 > 0
         declare(service, self.witness, self._options, release)
-        service.transport = SimulatedTransport(self.network)
+        service.transport = service.inward = SimulatedTransport(self.network)
         try:
             async with service.running(relay=self._with_relay):
                 if self._late_commits:

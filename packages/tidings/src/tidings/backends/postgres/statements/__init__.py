@@ -13,7 +13,7 @@ from tidings.backends.postgres.statements.progress import ProgressStatements
 from tidings.backends.postgres.statements.ready import ReadyStatements
 from tidings.backends.postgres.statements.scheduled import ScheduledStatements
 from tidings.errors import StatementError, StoreBusyError
-from tidings.store import Value
+from tidings.statements import Value
 
 _CONTROLS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE", "VACUUM"}
 _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*\n|/\*.*?\*/)*([A-Za-z]*)", re.DOTALL)

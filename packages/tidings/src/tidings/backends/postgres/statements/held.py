@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from tidings.backends.postgres.statements.speaker import Speaker
 from tidings.columns import HELD_COLUMNS, held_of, held_row
-from tidings.store import BEHIND, HELD_CHANGED, KEY_RELEASED, Held
+from tidings.rows import BEHIND, Held
+from tidings.store import HELD_CHANGED, KEY_RELEASED
 
 _ARRAYS = (
     "$1::text[], $2::bigint[], $3::smallint[], $4::text[], $5::boolean[], $6::text[], $7::integer[], $8::bigint[], "

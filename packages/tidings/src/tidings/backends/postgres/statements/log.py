@@ -7,7 +7,8 @@ from itertools import chain
 from tidings.backends.postgres.statements.speaker import Speaker
 from tidings.columns import ENVELOPE_COLUMNS, ENVELOPE_NAMES, envelope_row, lane_of, record
 from tidings.events import Envelope
-from tidings.store import LOG_CHANGED, Page, Record
+from tidings.rows import Page, Record
+from tidings.store import LOG_CHANGED
 from tidings.world import microseconds
 
 _TYPES = {"time": "bigint", "extensions": "bytea", "data": "bytea"}

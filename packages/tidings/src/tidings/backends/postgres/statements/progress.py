@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from tidings.backends.postgres.statements.speaker import Speaker
-from tidings.store import PROGRESS_CHANGED, SUBSCRIPTION_CHANGED, LaneStep, SubscriptionRow, WorkerRow
+from tidings.rows import LaneStep, SubscriptionRow, WorkerRow
+from tidings.store import PROGRESS_CHANGED, SUBSCRIPTION_CHANGED
 
 _SUBSCRIPTION = "name, service, kind, ordered, types, start, version, paused_by, paused_because"
 _OWNED_BY_SUBSCRIPTION = ("tidings.progress", "tidings.ready", "tidings.held")

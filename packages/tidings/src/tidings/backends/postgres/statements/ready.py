@@ -5,7 +5,8 @@ from typing import Any
 
 from tidings.backends.postgres.statements.speaker import Speaker
 from tidings.columns import READY_COLUMNS, ready_of, ready_row
-from tidings.store import KEY_RELEASED, PROGRESS_CHANGED, READY_CHANGED, Ready
+from tidings.rows import Ready
+from tidings.store import KEY_RELEASED, PROGRESS_CHANGED, READY_CHANGED
 
 _FENCE = "subscription = $1 AND share = $2 AND position = $3 AND owner = $4 AND attempt = $5"
 _FILL = (

@@ -11,7 +11,7 @@ from tidings.backends.sqlite.statements.ready import ReadyStatements
 from tidings.backends.sqlite.statements.rows import Appended
 from tidings.backends.sqlite.statements.scheduled import ScheduledStatements
 from tidings.errors import StatementError, StoreError, TidingsError
-from tidings.store import Value
+from tidings.statements import Value
 
 
 class SqliteStatements(LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements):

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from tidings.backends.sqlite.statements.rows import Speaker, marks
 from tidings.columns import HELD_COLUMNS, held_of, held_row
-from tidings.store import BEHIND, HELD_CHANGED, KEY_RELEASED, Held
+from tidings.rows import BEHIND, Held
+from tidings.store import HELD_CHANGED, KEY_RELEASED
 
 _HOLD = f"INSERT OR REPLACE INTO tidings_held ({HELD_COLUMNS}) VALUES ({marks(12)})"
 

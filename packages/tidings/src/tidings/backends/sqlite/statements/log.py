@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from tidings.backends.sqlite.statements.rows import Appended, Speaker, marks
 from tidings.columns import ENVELOPE_COLUMNS, envelope_row, lane_of, record
 from tidings.events import Envelope
-from tidings.store import LOG_CHANGED, Page, Record
+from tidings.rows import Page, Record
+from tidings.store import LOG_CHANGED
 from tidings.world import microseconds
 
 _APPEND = f"INSERT INTO tidings_log (lane, {ENVELOPE_COLUMNS}) VALUES ({marks(17)})"

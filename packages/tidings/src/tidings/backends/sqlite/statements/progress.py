@@ -6,7 +6,8 @@ from functools import lru_cache
 import msgspec
 
 from tidings.backends.sqlite.statements.rows import Speaker, marks
-from tidings.store import PROGRESS_CHANGED, SUBSCRIPTION_CHANGED, LaneStep, SubscriptionRow, WorkerRow
+from tidings.rows import LaneStep, SubscriptionRow, WorkerRow
+from tidings.store import PROGRESS_CHANGED, SUBSCRIPTION_CHANGED
 
 _SUBSCRIPTION = "name, service, kind, ordered, types, start, version, paused_by, paused_because"
 _WORKER = "id, service, host, pid, started, expires, roles"

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from tidings.backends.sqlite.statements.rows import Speaker, marks
 from tidings.columns import READY_COLUMNS, ready_of, ready_row
-from tidings.store import KEY_RELEASED, PROGRESS_CHANGED, READY_CHANGED, Ready
+from tidings.rows import Ready
+from tidings.store import KEY_RELEASED, PROGRESS_CHANGED, READY_CHANGED
 
 _FENCE = "subscription = ?1 AND share = ?2 AND position = ?3 AND owner = ?4 AND attempt = ?5"
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from tidings.backends.sqlite.statements.rows import Speaker
 from tidings.columns import pack_envelope, unpack_envelope
-from tidings.store import SCHEDULED_CHANGED, Scheduled
+from tidings.rows import Scheduled
+from tidings.store import SCHEDULED_CHANGED
 
 _DELETE = "DELETE FROM tidings_scheduled WHERE id = ?1 AND source = ?2"
 
