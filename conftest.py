@@ -1,8 +1,9 @@
-"""What tests of both packages share: a browser, a real Postgres, and closing lines that name what was not run."""
+"""What tests of both packages share: a browser, a real Postgres, a stand-in for AWS, and what was not run."""
 
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 import warnings
@@ -14,6 +15,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+
+from cloud_servers import CREDENTIALS, AwsServer
 
 IN_CI = os.environ.get("CI") == "true"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -98,6 +103,21 @@ def postgres_database(postgres_server: str) -> Iterator[str]:
     """The URL of a database that tests share, one after the other: to make one takes as long as a test."""
     with _database(postgres_server) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a stand-in for AWS that tests share: use queues, topics and buckets of names of your own."""
+    server = AwsServer(tmp_path_factory.mktemp("aws")).start()
+    yield server.url
+    server.kill()
+
+
+@pytest.fixture
+def aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key and a region in the environment, where AWS's clients look for them."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
 
 
 async def _execute(url: str, *statements: str) -> None:
