@@ -1,4 +1,4 @@
-"""A stand-in for AWS (ministack) on a free port: for the tests, the benchmarks, and a cloud that runs on one machine."""
+"""A stand-in for AWS (ministack) on a free port: for tests, benchmarks, and a cloud that runs on one machine."""
 
 import os
 import signal
