@@ -4,7 +4,8 @@ from typing import Protocol
 
 
 class Blobs(Protocol):
-    """Create-only bytes by key: what is under a key never changes. Keys are printable ASCII without spaces.
+    """Create-only bytes by key: what is under a key never changes. Keys are printable ASCII without spaces, as
+    paths are: parts with slashes between, none of them empty or made of dots.
 
     Every method raises BlobsError, retryable, when the place cannot be reached.
     """

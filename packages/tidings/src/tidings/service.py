@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 from weakref import WeakSet
 
-from tidings.backends import STORES, TRANSPORTS
+from tidings.backends import BLOBS, STORES, TRANSPORTS
+from tidings.blobs import Blobs
 from tidings.changes import changes
 from tidings.consuming.executor import Executor
 from tidings.consuming.landing import check_order
@@ -300,6 +301,12 @@ def _transport(url: str | None, world: World) -> Transport | None:
         return None
     transport: Transport = _backend(TRANSPORTS, url, "transport").open_transport(url, world)
     return transport
+
+
+def open_blobs(url: str, world: World) -> Blobs:
+    """Return the place for large bodies and outcomes that a URL names, not connected; raises ServiceError."""
+    blobs: Blobs = _backend(BLOBS, url, "place for blobs").open_blobs(url, world)
+    return blobs
 
 
 def _backend(known: dict[str, str], url: str, what: str) -> Any:

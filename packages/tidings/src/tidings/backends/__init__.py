@@ -11,4 +11,10 @@ TRANSPORTS = {
     "bullmq": "tidings.backends.bullmq",
     "memory": "tidings.backends.memory",
 }
-"""URL scheme -> module with `open_transport(url)`."""
+"""URL scheme -> module with `open_transport(url, world)`."""
+
+BLOBS = {
+    "file": "tidings.backends.folder",
+    "s3": "tidings.backends.s3",
+}
+"""URL scheme -> module with `open_blobs(url, world)`."""
