@@ -73,6 +73,12 @@ def write_archive(out: BinaryIO, entries: Iterable[Entry], read: Callable[[Entry
     return sum(out.write(piece) for piece in stream_archive(entries, read))
 
 
+def archive_name(entries: Sequence[Entry]) -> str:
+    """A name that only an archive of the same bytes has, such as `3f….zip`: of the way of making and all entries."""
+    ordered = sorted(entries, key=lambda entry: (entry.file, entry.row, entry.size, entry.format))
+    return f"{hashlib.sha256(b'1' + manifest_json(ordered)).hexdigest()}.zip"
+
+
 def manifest_json(entries: Sequence[Entry]) -> bytes:
     """The manifest as a JSON array, exact values, one entry a line."""
     lines = b",\n".join(msgspec.json.encode(entry) for entry in entries)

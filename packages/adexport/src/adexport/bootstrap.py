@@ -57,6 +57,21 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def open_files(settings: Settings) -> FileStore:
+    """The place of the files: a bucket where the settings name one, else the folder.
+
+    Raises SettingsError and StorageError.
+    """
+    if not settings.files:
+        return LocalFiles(settings.files_folder)
+    from adexport.adapters.local_copies import LocalCopies
+    from adexport.adapters.s3 import S3Files  # slow to import, and the folder needs none of it
+    from adexport.adapters.s3_address import read_bucket
+
+    copies = LocalCopies(settings.cache_folder, settings.cache_mb * 1_000_000)
+    return S3Files(read_bucket(settings.files), copies, link_seconds=settings.link_seconds)
+
+
 def _pool(settings: Settings, size: int, seconds: float) -> RenderingPool:
     return RenderingPool(
         size=size,
@@ -67,8 +82,8 @@ def _pool(settings: Settings, size: int, seconds: float) -> RenderingPool:
 
 
 def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> Application:
-    """The application, wired but not running. Raises StorageError and NetworkDataError."""
-    files = LocalFiles(settings.files)
+    """The application, wired but not running. Raises SettingsError, StorageError and NetworkDataError."""
+    files = open_files(settings)
     service = Service(NAME, store=settings.store_url)
     service.schema((Path(__file__).parent / "schema.sql").read_text())
     pool = _pool(settings, settings.render_processes, settings.render_seconds)
@@ -76,7 +91,7 @@ def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> A
     catalogue = Catalogue(service, files, load_samples(), load_networks(settings.networks))
     at_once = min(settings.render_processes, os.cpu_count() or 1)  # more processes than cores are no faster
     exporting = Exporting(service, files, catalogue, processes=at_once)
-    subscribe_planning(service)
+    subscribe_planning(service, files)
     # One batch more than processes: while its files are stored, the process has the next one.
     subscribe_rendering(service, BatchRendering(service, files, pool), concurrency=settings.render_processes + 1)
     projections.subscribe(service)
@@ -106,10 +121,14 @@ async def _own_files(application: Application) -> None:
             await tx.execute("INSERT INTO adexport_store VALUES (1, $1) ON CONFLICT (only_row) DO NOTHING", new)
         identity = await service.fetch_value("SELECT id FROM adexport_store")
     if await application.files.claim(identity) != identity:
-        folder = application.settings.files
+        settings = application.settings
+        folder = settings.files_folder
+        place, variable, owner = str(folder), "ADEXPORT_DATA", str(folder / ".owner")
+        if settings.files:
+            place, variable, owner = settings.files.partition("?")[0], "ADEXPORT_FILES", "its object `owner`"
         raise SettingsError(
-            f"The files in {folder} belong to another database than this one, and cleaning would remove them."
-            f" Give another folder with ADEXPORT_DATA; or remove {folder / '.owner'} if that database is gone."
+            f"The files in {place} belong to another database than this one, and cleaning would remove them."
+            f" Give another place with {variable}; or remove {owner} if that database is gone."
         )
 
 
@@ -117,6 +136,7 @@ async def _own_files(application: Application) -> None:
 async def running(application: Application, *, consumers: bool = True) -> AsyncIterator[Application]:
     """Run the service and its rendering processes; stop gracefully at the end. Raises SettingsError, StorageError."""
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(application.files)
         await _own_files(application)
         await stack.enter_async_context(application.pool)
         await stack.enter_async_context(application.preview_pool)

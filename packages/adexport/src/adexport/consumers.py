@@ -19,6 +19,7 @@ from adexport.events import (
     FailedCell,
     GeneratedFile,
     RenderBatchRequested,
+    SnapshotKeptBack,
 )
 from adexport.export import RENDER_ATTEMPTS, Check, Standing, State, check, next_check
 from adexport.planning import Cell, batch
@@ -26,6 +27,7 @@ from adexport.ports import FileStore, Rendered, Renderer, RenderJob
 from adexport.projections import as_json, files_word, finish, hold_standing, microseconds, note
 from adexport.retention import arm_cleaning
 from adexport.snapshot import Snapshot, decode_snapshot
+from adexport.waiting import UNTIL_STORED, store_waiting, stored, waits
 from tidings import RetryPolicy, Service, Transaction, Work
 
 _LOG = logging.getLogger("adexport.worker")
@@ -80,11 +82,19 @@ async def plan_export(event: AdExportRequested, tx: Transaction) -> None:
     standing = await hold_standing(tx, event.export_id)
     if standing is None or not standing.active or standing.round != event.round:
         return  # cancelled, or asked for again, before a worker came to it
-    await tx.execute("UPDATE adexport_export SET state = $2 WHERE id = $1", event.export_id, State.RUNNING.value)
-    files, batches = await request_missing(tx, event.export_id, event.round)
-    plural = "batch" if batches == 1 else "batches"
-    await note(tx, event.export_id, "planned", f"Picked up by a worker: {files_word(files)} in {batches} {plural}")
+    if not await waits(tx, event.export_id):
+        await _begin(tx, event.export_id, standing)
     _set_timer(tx, event.export_id, standing)
+
+
+async def _begin(tx: Transaction, export_id: str, standing: Standing) -> None:
+    """Publish the batches of an export, unless that was done already."""
+    if standing.state is not State.PENDING:
+        return
+    await tx.execute("UPDATE adexport_export SET state = $2 WHERE id = $1", export_id, State.RUNNING.value)
+    files, batches = await request_missing(tx, export_id, standing.round)
+    plural = "batch" if batches == 1 else "batches"
+    await note(tx, export_id, "planned", f"Picked up by a worker: {files_word(files)} in {batches} {plural}")
 
 
 async def check_export(event: ExportCheckDue, tx: Transaction) -> None:
@@ -95,7 +105,7 @@ async def check_export(event: ExportCheckDue, tx: Transaction) -> None:
     verdict = check(standing, round=event.round, settled_before=event.settled, now=tx.now())
     if verdict is Check.GIVE_UP:
         await give_up(tx, event.export_id)
-    if verdict is Check.ASK_AGAIN:
+    if verdict is Check.ASK_AGAIN and not await waits(tx, event.export_id):
         files, _ = await request_missing(tx, event.export_id, event.round)
         await note(tx, event.export_id, "asked_again", f"Nothing arrived lately: asked again for {files_word(files)}")
     if verdict in (Check.WAIT, Check.ASK_AGAIN):
@@ -107,11 +117,20 @@ def _set_timer(tx: Transaction, export_id: str, standing: Standing) -> None:
     tx.publish(timer, at=next_check(tx.now(), standing.deadline))
 
 
-def subscribe_planning(service: Service) -> None:
-    """Planning and the durable timer: database work only."""
+def subscribe_planning(service: Service, files: FileStore) -> None:
+    """Planning and the durable timer: database work only, but for snapshots that could not be stored at once."""
     service.subscribe(AdExportRequested)(plan_export)
     service.subscribe(ExportCheckDue)(check_export)
     service.register(CleaningDue)
+
+    @service.subscribe(SnapshotKeptBack, retry=UNTIL_STORED, pause_after=None)
+    async def store_snapshot(event: SnapshotKeptBack, work: Work) -> None:
+        await store_waiting(service, files, event.snapshot)
+        async with work.finish() as tx:
+            await stored(tx, event.snapshot)
+            standing = await hold_standing(tx, event.export_id)
+            if standing is not None:
+                await _begin(tx, event.export_id, standing)
 
 
 async def give_up(tx: Transaction, export_id: str) -> None:

@@ -1,8 +1,10 @@
 """Every error of Ad Export.
 
 AdExportError
-|- DesignError      a design document that cannot be used
-`- RenderError      a design that cannot be drawn for this row, size or asset
+|- DesignError        a design document that cannot be used
+|- RenderError        a design that cannot be drawn for this row, size or asset
+|- StorageError       (retryable) the place of the files cannot be reached or used now
+`- FileMissingError   no file with this digest is stored
 
 Each carries `retryable` (whether the same call may succeed later) and a message that says what failed,
 why, and what to do.
@@ -37,3 +39,20 @@ class RenderError(AdExportError):
     def __reduce__(self) -> tuple[type["RenderError"], tuple[str, str]]:
         """Pickle by the two arguments, so the error survives the way out of a worker process."""
         return RenderError, (self.layer, self.reason)
+
+
+class StorageError(AdExportError):
+    """The place of the files cannot be written or read now (full, read-only, out of reach, gone)."""
+
+    retryable = True
+
+
+class FileMissingError(AdExportError):
+    """No file with this digest is stored."""
+
+    retryable = False
+
+    @classmethod
+    def of(cls, digest: str) -> "FileMissingError":
+        """The error about one digest."""
+        return cls(f"No file with the digest {digest[:12]}… is stored. It may have been removed.")

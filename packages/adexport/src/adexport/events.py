@@ -70,6 +70,13 @@ class AdExportRequested(Event, name="adexport.export.requested", version=1, key=
     files: int
 
 
+class SnapshotKeptBack(Event, name="adexport.snapshot.kept-back", version=1, key="export_id", keep=timedelta(days=30)):
+    """The place of the files could not take a snapshot; the database holds it until it can."""
+
+    export_id: str
+    snapshot: str
+
+
 class RenderBatchRequested(
     Event, name="adexport.batch.requested", version=1, key="export_id", fair_by="export_id", keep=timedelta(days=30)
 ):

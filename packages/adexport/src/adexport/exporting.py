@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,7 +14,7 @@ import msgspec
 from adexport.arguments import in_parts, table
 from adexport.catalogue import Catalogue, StoredDesign, read_design
 from adexport.designs import Design
-from adexport.errors import AdExportError
+from adexport.errors import AdExportError, StorageError
 from adexport.events import AdExportRequested, ExportCancelled
 from adexport.export import State, deadline, require_cancellable, require_retryable
 from adexport.feeds import Feed, check_fields, parse_feed
@@ -29,8 +31,10 @@ from adexport.rendering.encoding import ENCODER_VERSION
 from adexport.requests import ExportRequest, RequestError, parse_size
 from adexport.row_checks import check_rows
 from adexport.snapshot import Snapshot, named_digests
+from adexport.waiting import KeptSnapshot, keep_back
 from tidings import Service, Transaction
 
+_LOG = logging.getLogger("adexport.exports")
 ENGINE = f"{ENGINE_VERSION}+{ENCODER_VERSION}"
 _RECORD = """INSERT INTO adexport_export (id, title, design, design_title, snapshot, networks, sizes, formats,
  row_count, state, round, total, estimate_seconds, created_us, started_us, deadline_us)
@@ -143,14 +147,22 @@ class Exporting:
             return await self._catalogue.feed(feed)
         return parse_feed(stored.feed_csv) if stored.feed_csv is not None else _feed_of([{}])
 
-    async def keep_snapshot(self, prepared: Prepared) -> str:
-        """Store the request by content, before anything refers to it; return its digest. Raises PreflightError."""
+    async def keep_snapshot(self, prepared: Prepared) -> KeptSnapshot:
+        """Store the request by content, before anything refers to it. Raises PreflightError.
+
+        Where that cannot be done now, it waits in the database, and the export with it: nobody is turned away.
+        """
         if prepared.errors:
             raise PreflightError(prepared.errors)
-        (digest,) = await self._files.put([prepared.snapshot.encode()])
-        return digest
+        content = prepared.snapshot.encode()
+        try:
+            (digest,) = await self._files.put([content])
+        except StorageError as error:
+            _LOG.warning("A snapshot waits in the database: %s", error)
+            return KeptSnapshot(hashlib.sha256(content).hexdigest(), content)
+        return KeptSnapshot(digest)
 
-    async def record(self, tx: Transaction, export_id: str, prepared: Prepared, snapshot: str) -> None:
+    async def record(self, tx: Transaction, export_id: str, prepared: Prepared, snapshot: KeptSnapshot) -> None:
         """Write the export and its cells and publish AdExportRequested, all in the caller's transaction."""
         now, estimate = tx.now(), self.estimate_seconds(prepared.plan)
         await tx.execute(
@@ -159,7 +171,7 @@ class Exporting:
             prepared.title,
             prepared.design,
             prepared.design_title,
-            snapshot,
+            snapshot.digest,
             as_json(prepared.networks),
             as_json(prepared.sizes),
             as_json(prepared.formats),
@@ -174,7 +186,8 @@ class Exporting:
             cells, args = table(_CELL_TYPES, part, first=2)
             await tx.execute(_RECORD_CELLS.format(cells=cells), export_id, *args)
         files = len(prepared.plan.cells)
-        envelope = tx.publish(AdExportRequested(export_id=export_id, round=1, snapshot=snapshot, files=files))
+        await keep_back(tx, export_id, snapshot)
+        envelope = tx.publish(AdExportRequested(export_id=export_id, round=1, snapshot=snapshot.digest, files=files))
         text = f"Accepted: {files_word(files)} of {prepared.design_title}"
         await note(tx, export_id, "accepted", text, event_id=envelope.id)
 

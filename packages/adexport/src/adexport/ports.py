@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import msgspec
 
+from adexport.errors import FileMissingError
 from adexport.events import CellOrder
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def check_digest(digest: str) -> str:
+    """The digest itself, if it is one: the only way from a text to a place. Raises FileMissingError."""
+    if not _DIGEST.fullmatch(digest):
+        raise FileMissingError("A digest is 64 hexadecimal digits in lower case.")
+    return digest
 
 
 class FileStore(Protocol):
-    """Bytes by the hex SHA-256 of their content: written once, never changed. All methods may raise StorageError."""
+    """Bytes by the hex SHA-256 of their content: written once, never changed. All methods may raise StorageError.
+
+    Used as an async context manager: entering connects, leaving disconnects.
+    """
+
+    async def __aenter__(self) -> Self:
+        """The store, connected."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        ...
 
     async def put(self, contents: Sequence[bytes]) -> list[str]:
         """Store each content durably and return their digests in order; equal content is stored once."""
@@ -45,6 +70,18 @@ class FileStore(Protocol):
 
     def url(self, digest: str) -> str:
         """The address of the content in this store."""
+        ...
+
+    async def link(self, name: str, *, media_type: str, disposition: str) -> str | None:
+        """Where anybody can get a digest's content, or an archive by its name, for a short time; else None.
+
+        None says that this store has no such addresses, or not this content. The answer there has this
+        `Content-Type` and this `Content-Disposition`.
+        """
+        ...
+
+    def passing(self, name: str, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The pieces of an archive, unchanged. Once all have passed, `link` may know them by this name."""
         ...
 
 

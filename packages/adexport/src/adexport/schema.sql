@@ -46,3 +46,6 @@ CREATE TABLE IF NOT EXISTS adexport_idempotency (
   created_us BIGINT NOT NULL,
   UNIQUE (created_us, key)
 );
+CREATE TABLE IF NOT EXISTS adexport_waiting (
+  digest TEXT PRIMARY KEY, content BYTEA NOT NULL
+);

@@ -14,6 +14,7 @@ from adexport.errors import AdExportError
 PREFIX = "ADEXPORT_"
 _MOST_PROCESSES = 64
 _LAST_PORT = 65535
+_LONGEST_LINK = 604_800  # a week: S3 signs for no longer
 _POSTGRES = "postgresql://"
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::(\d{1,5}))?")
 
@@ -30,6 +31,9 @@ class Settings:
 
     data: Path = Path("data")
     store: str = ""
+    files: str = ""
+    link_seconds: int = 300
+    cache_mb: int = 500
     host: str = "127.0.0.1"
     port: int = 8000
     render_processes: int = 2
@@ -51,12 +55,18 @@ class Settings:
         """Where the data is, in words for people: never with the password, nor with who logs in."""
         parts = urlsplit(self.store)
         database = f", events in Postgres at {parts.netloc.rpartition('@')[2]}{parts.path}" if self.store else ""
-        return f"data in {self.data.resolve()}{database}"
+        files = f", files in {self.files.partition('?')[0]}" if self.files else ""
+        return f"data in {self.data.resolve()}{database}{files}"
 
     @property
-    def files(self) -> Path:
-        """The folder of the file store."""
+    def files_folder(self) -> Path:
+        """The folder of the file store, where `files` names no bucket."""
         return self.data.resolve() / "files"
+
+    @property
+    def cache_folder(self) -> Path:
+        """The folder for local copies of what is in a bucket."""
+        return self.data.resolve() / "cache"
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -67,6 +77,9 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         data=Path(text.get("data", "data")),
         store=_store(text.get("store", "")),
+        files=text.get("files", "").strip(),
+        link_seconds=_whole(text, "link_seconds", 300, 1, _LONGEST_LINK),
+        cache_mb=_whole(text, "cache_mb", 500, 10, 1_000_000),
         host=text.get("host", "127.0.0.1"),
         port=_whole(text, "port", 8000, 1, _LAST_PORT),
         render_processes=_whole(text, "render_processes", min(os.cpu_count() or 1, 8), 1, _MOST_PROCESSES),

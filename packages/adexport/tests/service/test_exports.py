@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from PIL import Image
 
-from adexport.adapters.local_files import LocalFiles, StorageError
+from adexport.adapters.local_files import LocalFiles
 from adexport.consumers import check_export, plan_export
+from adexport.errors import StorageError
 from adexport.events import (
     AdExportRequested,
     AdGenerated,

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from adexport.adapters.local_files import FileMissingError
+from adexport.errors import FileMissingError
 from adexport.retention import Retention
 
 NINETY = timedelta(days=90)
@@ -21,7 +21,7 @@ async def age(driver, export_id, days):
         for column in ("created_us", "started_us", "finished_us"):
             sql = f"UPDATE adexport_export SET {column} = {column} - $2 WHERE id = $1"
             await tx.execute(sql, export_id, days * 86_400_000_000)
-    for path in driver.application.settings.files.rglob("*"):
+    for path in driver.application.settings.files_folder.rglob("*"):
         if path.is_file():
             past = path.stat().st_mtime - days * 86_400
             os.utime(path, (past, past))

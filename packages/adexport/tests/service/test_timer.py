@@ -72,7 +72,7 @@ class Stage:
 async def stage(tmp_path):
     service = Service("adexport", store="sqlite:///:memory:")
     service.schema(SCHEMA)
-    subscribe_planning(service)
+    subscribe_planning(service, LocalFiles(tmp_path))
     service.register(RenderBatchRequested)
     projections.subscribe(service)
     files = LocalFiles(tmp_path)

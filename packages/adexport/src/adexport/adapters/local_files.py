@@ -6,29 +6,18 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from adexport.errors import AdExportError
+from adexport.errors import FileMissingError, StorageError
+from adexport.ports import check_digest
 
 # Beside the folders of the files, where no digest can lead.
 _OWNER = ".owner"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-class StorageError(AdExportError):
-    """The folder cannot be written or read now (full, read-only, gone)."""
-
-    retryable = True
-
-
-class FileMissingError(AdExportError):
-    """No file with this digest is stored."""
-
-    retryable = False
 
 
 class LocalFiles:
@@ -41,6 +30,15 @@ class LocalFiles:
         except OSError as error:
             raise StorageError(f"The folder {root} cannot be created: {error.strerror}. Choose another one.") from error
         self._root = root
+
+    async def __aenter__(self) -> Self:
+        """The store itself: a folder needs no connection."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held open."""
 
     async def put(self, contents: Sequence[bytes]) -> list[str]:
         """Store each content and return the digests in order. Durable when it returns. Raises StorageError."""
@@ -55,13 +53,13 @@ class LocalFiles:
         try:
             return self._path(digest).read_bytes()
         except FileNotFoundError as error:
-            raise _missing(digest) from error
+            raise FileMissingError.of(digest) from error
 
     async def local(self, digest: str) -> Path:
         """The path of `digest`. Raises FileMissingError."""
         path = self._path(digest)
         if not await asyncio.to_thread(path.is_file):
-            raise _missing(digest)
+            raise FileMissingError.of(digest)
         return path
 
     async def present(self, digests: Sequence[str]) -> set[str]:
@@ -86,11 +84,16 @@ class LocalFiles:
         """The address of `digest`: a name, not a path of this machine."""
         return f"sha256:{digest}"
 
+    async def link(self, name: str, *, media_type: str, disposition: str) -> str | None:
+        """None: files of a folder have no address of their own."""
+        return None
+
+    def passing(self, name: str, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The pieces as they are: an archive from a folder is as quickly made again."""
+        return pieces
+
     def _path(self, digest: str) -> Path:
-        # The only way from a text to a path here, so nothing from outside can name another file.
-        if not _DIGEST.fullmatch(digest):
-            raise FileMissingError("A digest is 64 hexadecimal digits in lower case.")
-        return self._root / digest[:2] / digest
+        return self._root / check_digest(digest)[:2] / digest
 
     def _claim(self, owner: str) -> str:
         path = self._root / _OWNER
@@ -132,10 +135,6 @@ class LocalFiles:
                 f"Files cannot be written to {self._root}: {error.strerror}. Free space or mend the folder."
             ) from error
         return digests
-
-
-def _missing(digest: str) -> FileMissingError:
-    return FileMissingError(f"No file with the digest {digest[:12]}… is stored. It may have been removed.")
 
 
 def _use(path: Path) -> bool:

@@ -75,7 +75,7 @@ async def export_here(settings: Settings, wish: Wish, console: Console | None) -
     if wish.out.exists() and any(wish.out.iterdir()) and not wish.overwrite:
         raise OutputError(f"The folder {wish.out} holds files already. Choose another one, or add --overwrite.")
     with tempfile.TemporaryDirectory(prefix="adexport-") as folder:
-        async with running(build(dataclasses.replace(settings, data=Path(folder), store=""))) as application:
+        async with running(build(dataclasses.replace(settings, data=Path(folder), store="", files=""))) as application:
             prepared = await _prepare(application, wish)
             if not prepared.errors:  # else the reason stands alone
                 _show_problems(prepared, console)

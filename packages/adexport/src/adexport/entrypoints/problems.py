@@ -13,9 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from adexport.adapters.local_files import FileMissingError
 from adexport.catalogue import NameTakenError, UnknownError
-from adexport.errors import AdExportError, DesignError
+from adexport.errors import AdExportError, DesignError, FileMissingError
 from adexport.export import NotNowError
 from adexport.exporting import PreflightError
 from adexport.feeds import FeedError

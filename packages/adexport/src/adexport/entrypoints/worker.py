@@ -29,6 +29,8 @@ async def work(settings: Settings) -> None:
 
 
 def _require_data(settings: Settings) -> None:
+    if settings.store and settings.files:
+        return  # the folder holds only local copies
     missing = settings.data.resolve() / ("" if settings.store else "adexport.db")
     if not missing.exists():
         raise SettingsError(
