@@ -24,6 +24,9 @@ from tidings.errors import (
     StoreInUseError,
     StoreUnavailableError,
     StoreVersionError,
+    StreamArchivedError,
+    StreamConflictError,
+    StreamError,
     StrictJSONError,
     SubscriptionVanishedError,
     TidingsError,
@@ -36,13 +39,23 @@ from tidings.errors import (
 )
 from tidings.events import Envelope, Event, parse_json
 from tidings.operations.dead_letters import DeadLetter
+from tidings.publishing.appending import ANY, NO_STREAM, Expected
 from tidings.publishing.transaction import Row, SyncTransaction, Transaction
 from tidings.service import Service
+from tidings.sourcing.aggregate import Aggregate
+from tidings.sourcing.decider import Decider, Decision, Loaded
+from tidings.sourcing.snapshot import Snapshots
+from tidings.sourcing.stream import Recorded
 
 __all__ = [
+    "ANY",
+    "NO_STREAM",
+    "Aggregate",
     "BlobsError",
     "ConstraintError",
     "DeadLetter",
+    "Decider",
+    "Decision",
     "DeliveryTimeoutError",
     "Envelope",
     "EnvelopeError",
@@ -50,16 +63,20 @@ __all__ = [
     "EventDecodeError",
     "EventDefinitionError",
     "EventEncodeError",
+    "Expected",
     "HandlerError",
     "HarnessTimeoutError",
     "LeaseLostError",
+    "Loaded",
     "NoUpcasterError",
     "OperationError",
     "ParkedEventError",
+    "Recorded",
     "RetryPolicy",
     "Row",
     "Service",
     "ServiceError",
+    "Snapshots",
     "StatementError",
     "StoreBusyError",
     "StoreError",
@@ -67,6 +84,9 @@ __all__ = [
     "StoreInUseError",
     "StoreUnavailableError",
     "StoreVersionError",
+    "StreamArchivedError",
+    "StreamConflictError",
+    "StreamError",
     "StrictJSONError",
     "SubscriptionVanishedError",
     "SyncTransaction",

@@ -32,8 +32,12 @@ ENVELOPE_NAMES = (
     "keep",
     "extensions",
     "data",
+    "stream",
+    "stream_version",
 )
 ENVELOPE_COLUMNS = ", ".join(ENVELOPE_NAMES)
+RECORDED_COLUMNS = "position, stream, stream_version, type, version, id, source, time, correlation, causation, data"
+"""What is read of an event in a stream: all that a typed event and its place need, and no more, for many are read."""
 
 
 def lane_hash(envelope: Envelope) -> int:
@@ -65,6 +69,8 @@ def envelope_row(envelope: Envelope) -> tuple[Any, ...]:
         envelope.keep,
         msgspec.json.encode(envelope.extensions) if envelope.extensions else None,
         envelope.data,
+        envelope.stream,
+        envelope.stream_version,
     )
 
 
@@ -90,6 +96,8 @@ def record(row: Any) -> Record:
             keep=row[15],
             extensions=_extensions.decode(row[16]) if row[16] else {},
             data=row[17],
+            stream=row[18],
+            stream_version=row[19],
         ),
     )
 

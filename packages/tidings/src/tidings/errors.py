@@ -24,6 +24,9 @@ TidingsError
 ├── TransactionError
 │   ├── TransactionClosedError    used after its end
 │   └── TransactionHeldTooLongError  (retryable) open for too long, rolled back
+├── StreamError                   a stream cannot be read or appended to
+│   ├── StreamConflictError       (retryable) it is at another version than expected: decide again
+│   └── StreamArchivedError       it is archived
 ├── LeaseLostError                (retryable) another worker has taken over: nothing was written
 ├── OperationError                an operator asked for what cannot be done
 ├── DeliveryFailedError           (retryable) a handler raised what is no Exception
@@ -166,6 +169,38 @@ class TransactionHeldTooLongError(TransactionError):
     """A transaction stayed open longer than the store allows, and was rolled back."""
 
     retryable = True
+
+
+class StreamError(TidingsError):
+    """A stream cannot be read or appended to."""
+
+
+class StreamConflictError(StreamError):
+    """A stream is at another version than the append expected; nothing was written. Load it and decide again.
+
+    Attributes: `stream`, `expected` (0: it should not be there yet), `actual` (0: it is not there).
+    """
+
+    retryable = True
+
+    def __init__(self, stream: str, expected: int, actual: int) -> None:
+        super().__init__(stream, expected, actual)
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+
+    def __str__(self) -> str:
+        """Return the one-line message."""
+        expected = f"to be at version {self.expected}" if self.expected else "not to exist yet"
+        actual = f"is at version {self.actual}" if self.actual else "does not exist"
+        return (
+            f"Stream {self.stream!r} was expected {expected}, but it {actual}: somebody else has appended meanwhile, "
+            "or the number is wrong. Nothing was written; load the stream and decide again."
+        )
+
+
+class StreamArchivedError(StreamError):
+    """A stream is archived: it takes no events, and is left out of reads that do not ask for it."""
 
 
 class LeaseLostError(TidingsError):

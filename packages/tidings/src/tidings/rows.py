@@ -1,6 +1,7 @@
 """What the store keeps: one row of each table, as the code above it sees them."""
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tidings.events import Envelope
 
@@ -112,3 +113,35 @@ class Scheduled(Struct, frozen=True):
 
     due: int
     envelope: Envelope
+
+
+class Append(Struct, frozen=True):
+    """Events for the end of a stream that is at version `expected`: 0 for one that is not there yet, None for any."""
+
+    stream: str
+    expected: int | None
+    envelopes: tuple[Envelope, ...]
+
+    def placed(self, head: int) -> list[Envelope]:
+        """Return the envelopes with their versions in the stream, the last of which is its head."""
+        first = head - len(self.envelopes) + 1
+        return [replace(envelope, stream_version=version) for version, envelope in enumerate(self.envelopes, first)]
+
+
+class StreamHead(Struct, frozen=True):
+    """How far a stream goes: the version of its last event; `archived` says since when (microseconds), if it is."""
+
+    stream: str
+    version: int
+    archived: int | None = None
+
+
+class SnapshotRow(Struct, frozen=True):
+    """The state that a decider's stream has at a version, in the form that a version of the state's class wrote."""
+
+    stream: str
+    decider: str
+    state_version: int
+    stream_version: int
+    time: int
+    state: bytes

@@ -23,8 +23,8 @@ from tidings.consuming.worker import CONSUMERS, RELAYS, Worker, handles
 from tidings.errors import ServiceError
 from tidings.events import Event, Registry, UpcastFunction, event_type, uuid7
 from tidings.publishing.producer import Producer
-from tidings.publishing.publisher import Publisher
 from tidings.rows import WorkerRow
+from tidings.sourcing.remembering import Remembering
 from tidings.store import Store
 from tidings.transport import Transport
 from tidings.world import Clock, Ids, World
@@ -56,7 +56,7 @@ def only_service() -> "Service":
     return found[0]
 
 
-class Service(Publisher):
+class Service(Remembering):
     """A named service: its store, its subscriptions, and the process that runs them.
 
     `name` is the source of everything it publishes. `store` is a URL: `sqlite:///file.db` (one process),

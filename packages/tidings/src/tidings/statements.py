@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from tidings.events import Envelope
-from tidings.rows import Held, LaneStep, Page, Ready, Record, Scheduled, SubscriptionRow, WorkerRow
+from tidings.rows import (
+    Held,
+    LaneStep,
+    Page,
+    Ready,
+    Record,
+    Scheduled,
+    SnapshotRow,
+    StreamHead,
+    SubscriptionRow,
+    WorkerRow,
+)
 
 Value = str | int | float | bytes | bool | None
 """What a placeholder of the user's SQL takes on every store. Postgres takes its own types besides."""
@@ -202,7 +213,67 @@ class ScheduledStatements(Protocol):
         """Return what is scheduled, the earliest first."""
 
 
+RecordedRow = Sequence[Any]
+"""The values of columns.RECORDED_COLUMNS of one event."""
+
+
+class StreamStatements(Protocol):
+    """What is said of streams. `move_head` is the check of the expected version; the events themselves go by `append`.
+
+    Archived streams are left out of what is read, unless `archived` is said.
+    """
+
+    async def move_head(self, stream: str, expected: int | None, count: int) -> int | None:
+        """Move a stream's head on, if it is at `expected` (0: there is none; None: any) and not archived.
+
+        Returns its version then; None if it is another: nothing is written, and the transaction goes on.
+        """
+
+    async def stream_head(self, stream: str) -> StreamHead | None:
+        """Return how far a stream goes, None if there is none."""
+
+    async def stream_heads(self, prefix: str, after: str, limit: int, *, archived: bool) -> list[StreamHead]:
+        """Return the streams whose names begin with `prefix` and come after a name, in order of name."""
+
+    async def archive_stream(self, stream: str, at: int | None) -> bool:
+        """Archive a stream (`at` is the time), or bring it back (None); False if there is no such stream."""
+
+    async def stream_events(
+        self, stream: str, after: int, before: int, since: int, limit: int, *, backward: bool, archived: bool
+    ) -> Sequence[RecordedRow]:
+        """Read the events of a stream between two versions (both left out), not older than a time (microseconds)."""
+
+    async def events_of_streams(
+        self, after: int, prefix: str, limit: int, *, archived: bool
+    ) -> tuple[Sequence[RecordedRow], int]:
+        """Read the events of streams after a position, and say up to which all of them were looked at.
+
+        That is `after` itself once there is nothing more. None of what is committed is ever skipped.
+        """
+
+    async def events_of_streams_back(
+        self, before: int | None, prefix: str, limit: int, *, archived: bool
+    ) -> tuple[Sequence[RecordedRow], int]:
+        """Read the events of streams before a position (None: the newest on), the last one first.
+
+        Says down to which position all were looked at; 1 is the end.
+        """
+
+    async def snapshot_of(self, stream: str, decider: str) -> SnapshotRow | None:
+        """Return the state that a decider kept of a stream."""
+
+    async def keep_snapshot(self, row: SnapshotRow) -> None:
+        """Keep a state in place of an older one, or of one that another version of its class wrote."""
+
+
 class Statements(
-    UserStatements, LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements, Protocol
+    UserStatements,
+    LogStatements,
+    ProgressStatements,
+    HeldStatements,
+    ReadyStatements,
+    ScheduledStatements,
+    StreamStatements,
+    Protocol,
 ):
     """Everything that is said to the store within one transaction. None of it commits."""

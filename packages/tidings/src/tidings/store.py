@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from tidings.events import Envelope
-from tidings.rows import WorkerRow
+from tidings.rows import Append, WorkerRow
 from tidings.statements import Statements
 
 T = TypeVar("T")
@@ -16,6 +16,14 @@ Upkept = tuple[dict[str, int], list[str]]
 READY_CHANGED, HELD_CHANGED, KEY_RELEASED = "#ready", "#held", "#key"
 SCHEDULED_CHANGED, SUBSCRIPTION_CHANGED, LOG_CHANGED = "#scheduled", "#subscription", "#log"
 PROGRESS_CHANGED = "#progress"
+
+
+async def append_to_stream(statements: Statements, append: Append) -> int | None:
+    """Move the head of a stream, then write the events: the unit of an append that stands alone."""
+    head = await statements.move_head(append.stream, append.expected, len(append.envelopes))
+    if head is not None:
+        await statements.append(append.placed(head))
+    return head
 
 
 class Store(Protocol):
@@ -57,6 +65,12 @@ class Store(Protocol):
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         """Append in a transaction shared with everyone who publishes now (group commit). Returns once durable."""
+
+    async def append(self, append: Append) -> int | None:
+        """Append to a stream in a transaction shared with everyone who does so now; returns its version once durable.
+
+        None if the stream's head is not the expected one, or it is archived: nothing is written then.
+        """
 
     async def run(self, unit: Callable[[Statements], Awaitable[T]]) -> T:
         """Run a closed unit (no user code, no waiting) in a transaction; it may share one with others."""

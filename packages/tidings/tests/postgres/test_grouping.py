@@ -7,8 +7,6 @@ import pytest
 
 from tidings.backends.postgres.grouping import MOST_IN_A_GROUP, Groups
 from tidings.errors import ConstraintError
-from tidings.events import Envelope
-from tidings.testing.conformance.samples import envelope
 
 
 class Inserted:
@@ -19,12 +17,13 @@ class Inserted:
         self._turns = turns
         self._refused = refused
 
-    async def insert(self, envelopes: Sequence[Envelope]) -> None:
+    async def insert(self, ids: Sequence[str]) -> list[str]:
         for _ in range(self._turns):
             await asyncio.sleep(0)
-        if any(one.id == self._refused for one in envelopes):
+        if self._refused in ids:
             raise ConstraintError("refused")
-        self.groups.append([one.id for one in envelopes])
+        self.groups.append(list(ids))
+        return [f"done {one}" for one in ids]
 
 
 @pytest.mark.parametrize("turns", range(5))
@@ -36,7 +35,7 @@ async def test_everyone_is_answered(callers: int, turns: int) -> None:
 
     async def publish(caller: int) -> None:
         for number in range(20 if caller else 60):
-            await groups.publish([envelope(f"{caller}-{number}")])
+            assert await groups.submit(f"{caller}-{number}") == f"done {caller}-{number}"
             for _ in range(number % 4):
                 await asyncio.sleep(0)
 
@@ -49,8 +48,17 @@ async def test_everyone_is_answered(callers: int, turns: int) -> None:
 async def test_a_refused_event_fails_alone_and_groups_have_a_limit() -> None:
     inserted = Inserted(3, refused="7")
     groups = Groups(inserted.insert)
-    wanted = [groups.publish([envelope(str(number))]) for number in range(MOST_IN_A_GROUP + 50)]
+    wanted = [groups.submit(str(number)) for number in range(MOST_IN_A_GROUP + 50)]
     outcomes = await asyncio.gather(*wanted, return_exceptions=True)
-    assert [number for number, outcome in enumerate(outcomes) if outcome is not None] == [7]
+    assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Exception)] == [7]
     assert isinstance(outcomes[7], ConstraintError)
     assert max(len(group) for group in inserted.groups) <= MOST_IN_A_GROUP
+
+
+async def test_what_shares_a_place_waits_for_the_next_group_in_its_order() -> None:
+    inserted = Inserted(3)
+    groups = Groups(inserted.insert, place=lambda item: item[0])
+    await asyncio.gather(*(groups.submit(item) for item in ("a1", "b1", "a2", "c1", "a3", "b2")))
+    assert all(len({item[0] for item in group}) == len(group) for group in inserted.groups)
+    order = [item for group in inserted.groups for item in group]
+    assert [item for item in order if item[0] == "a"] == ["a1", "a2", "a3"]

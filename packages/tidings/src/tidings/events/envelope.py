@@ -54,6 +54,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     (`fair_by`), `version` the event's version as text, `keep` the retention ("forever" or seconds).
     `correlation` is the id of the event that started it all, `causation` of the one handled when this was
     published. `supersedes` is the id this one stands in for. `extensions` holds foreign attributes as text.
+    `stream` and `stream_version` say where it lies in a stream of the log that it is on; they do not travel.
     Building one checks nothing; `check` does, for envelopes that others wrote.
     """
 
@@ -73,6 +74,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     keep: str = FOREVER
     supersedes: str | None = None
     extensions: dict[str, str] = msgspec.field(default_factory=dict)
+    stream: str | None = None
+    stream_version: int | None = None
 
 
 def check(envelope: Envelope) -> None:

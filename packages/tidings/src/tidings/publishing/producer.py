@@ -39,11 +39,13 @@ class Producer:
         self._registry = registry
         self._world = world
 
-    def wrap(self, event: Event, cause: Cause = NO_CAUSE, event_id: str | None = None) -> Envelope:
+    def wrap(
+        self, event: Event, cause: Cause = NO_CAUSE, event_id: str | None = None, stream: str | None = None
+    ) -> Envelope:
         """Return the envelope of an event.
 
-        Its time is now; its id is `event_id`, or fresh. Raises EventEncodeError if the event does not fit its own
-        class, or its data is larger than 1 MiB.
+        Its time is now; its id is `event_id`, or fresh; of a class without a key, its key is `stream`. Raises
+        EventEncodeError if the event does not fit its own class, or its data is larger than 1 MiB.
         """
         cls = type(event)
         declared = cls.__event_type__
@@ -63,7 +65,7 @@ class Producer:
             type=declared.name,
             version=declared.version,
             time=now,
-            key=key_of(event) if declared.key else None,
+            key=key_of(event) if declared.key else stream,
             share=share_of(event) if declared.fair_by else None,
             correlation=cause.correlation or event_id,
             causation=cause.causation,
@@ -71,6 +73,7 @@ class Producer:
             tracestate=cause.tracestate,
             keep=declared.keep,
             data=data,
+            stream=stream,
         )
 
 

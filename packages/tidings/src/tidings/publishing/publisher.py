@@ -1,12 +1,13 @@
 """What a service says and reads, wherever it is: in a web handler, a script, a test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from tidings.columns import envelope_row, lane_hash
 from tidings.events import Envelope, Event
+from tidings.publishing.appending import Expected, refusal, wrap_for_stream
 from tidings.publishing.outbox import Outbox, due_at, in_paramstyle
 from tidings.publishing.producer import HANDLING, Cause, Producer, check_traceparent
 from tidings.publishing.transaction import Reading, Row, Told, Transaction
@@ -46,6 +47,28 @@ class Publisher:
             else:
                 await self.store.run(outbox.flush)
         return envelope
+
+    async def append(
+        self,
+        stream: str,
+        events: Sequence[Event],
+        *,
+        expected: Expected,
+        correlation: str | None = None,
+        traceparent: str | None = None,
+    ) -> list[Envelope]:
+        """Append events to a stream in a transaction of its own, if it is at the `expected` version.
+
+        That is the number of its last event; NO_STREAM: it is not there yet; ANY: whatever it is. Returns the
+        envelopes, which know their versions, once they are durable. Raises StreamConflictError (somebody else was
+        first: decide again), StreamArchivedError, EventEncodeError, StoreError.
+        """
+        append = wrap_for_stream(self._producer, stream, events, expected, self._cause(correlation, traceparent), None)
+        with Told(self.store):
+            head = await self.store.append(append)
+            if head is None:
+                raise await refusal(self.store.reading, append)
+        return append.placed(head)
 
     def buffer(
         self,

@@ -1,12 +1,13 @@
 """The user's hand on a transaction: SQL, and events that are published if and only if it commits."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from tidings.errors import StoreError, TransactionClosedError
 from tidings.events import Envelope, Event
+from tidings.publishing.appending import Expected, refusal, wrap_for_stream
 from tidings.publishing.outbox import Outbox, due_at
 from tidings.publishing.producer import Cause, Producer, StableIds
 from tidings.statements import Statements, Value
@@ -195,6 +196,33 @@ class Transaction(Queries):
         outbox.add(envelope, due, chosen_id=id is not None)
         return envelope
 
+    async def append(self, stream: str, events: Sequence[Event], *, expected: Expected) -> list[Envelope]:
+        """Append events to a stream, if it is at the `expected` version (NO_STREAM: not there yet; ANY: whatever).
+
+        The stream is taken at once, and nobody else appends to it until this transaction ends; the events are written
+        as its last statement. Raises StreamConflictError, after which the transaction goes on, and StreamArchivedError.
+        """
+        append = wrap_for_stream(self._producer, stream, events, expected, self._cause, self._ids)
+        try:
+            statements = await self.statements()
+            head = await statements.move_head(stream, append.expected, len(append.envelopes))
+            if head is None:
+                raise await refusal(statements, append)
+        except StoreError as error:
+            raise self._noted(error)  # noqa: B904 - it is the same error
+        placed = append.placed(head)
+        self._outbox.envelopes.extend(placed)
+        return placed
+
+    def appended(self, stream: str) -> list[Envelope]:
+        """Return what this transaction has appended to a stream: it is not in the log before the commit."""
+        return [envelope for envelope in self._outbox.envelopes if envelope.stream == stream]
+
+    async def statements(self) -> Statements:
+        """Return what speaks to the store within this transaction. For the library's own use."""
+        await self._ready()
+        return self._statements
+
     async def cancel(self, event_id: str) -> bool:
         """Cancel a delayed publish; False if it has become an event already, or is not known."""
         try:
@@ -287,6 +315,10 @@ class SyncTransaction:
     def publish(self, event: Event, *, delay: timedelta | None = None, at: datetime | None = None) -> Envelope:
         """Publish an event when the transaction commits."""
         return self._transaction.publish(event, delay=delay, at=at)
+
+    def append(self, stream: str, events: Sequence[Event], *, expected: Expected) -> list[Envelope]:
+        """Append events to a stream; see Transaction.append."""
+        return self._wait(self._transaction.append(stream, events, expected=expected))
 
     def cancel(self, event_id: str) -> bool:
         """Cancel a delayed publish."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg
@@ -26,18 +27,18 @@ from tidings.backends.postgres.driver import (
     transaction_on,
 )
 from tidings.backends.postgres.fence import WHICH_SERVER, Fence, holder
-from tidings.backends.postgres.grouping import Groups
 from tidings.backends.postgres.notices import Notices
 from tidings.backends.postgres.partitions import Partitions
+from tidings.backends.postgres.shared import SharedCommits
 from tidings.backends.postgres.statements import PostgresStatements
 from tidings.backends.postgres.statements.log import APPEND_ONE
+from tidings.backends.postgres.statements.streams import BUSY
 from tidings.errors import StoreBusyError, StoreUnavailableError, TransactionError
 from tidings.events import Envelope
 from tidings.hosts import pid_exists, this_host
-from tidings.points import reach
-from tidings.rows import WorkerRow
+from tidings.rows import Append, WorkerRow
 from tidings.statements import Statements
-from tidings.store import LOG_CHANGED, PROGRESS_CHANGED, Upkept
+from tidings.store import LOG_CHANGED, PROGRESS_CHANGED, Upkept, append_to_stream
 from tidings.world import World
 
 log = logging.getLogger("tidings")
@@ -99,7 +100,7 @@ class PostgresStore:
         self._url = url
         self._world = world
         self._pool: asyncpg.Pool[Any] | None = None
-        self._groups = Groups(self._insert)
+        self._shared = SharedCommits(self._speaking, self.notify)
         self._notices: Notices | None = None
         self._holders: set[asyncio.Task[Any] | None] = set()
         self._listeners: dict[str, list[Callable[[], None]]] = {}
@@ -202,7 +203,7 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Wait for what is under way, and disconnect."""
-        await self._groups.drain()
+        await self._shared.drain()
         if self._notices is not None:
             await self._notices.stop()
             self._notices = None
@@ -236,16 +237,18 @@ class PostgresStore:
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         """Append envelopes in a group commit; raises TransactionError inside a transaction of the same task."""
         self._refuse_inside()
-        await self._groups.publish(envelopes)
+        await self._shared.publish(envelopes)
 
-    async def _insert(self, envelopes: Sequence[Envelope]) -> None:
-        # A single statement is a transaction: one round trip.
+    async def append(self, append: Append) -> int | None:
+        """Append to a stream in a group commit; alone, where another transaction has it: only this one waits then."""
+        self._refuse_inside()
+        head = await self._shared.append(append)
+        return head if head != BUSY else await self.run(partial(append_to_stream, append=append))
+
+    @asynccontextmanager
+    async def _speaking(self) -> AsyncIterator[PostgresStatements]:
         async with our_errors(), borrowed(self._open_pool) as connection:
-            statements = PostgresStatements(HeldSession(connection), self.lanes, self._fence)
-            reach("publish.before_commit")
-            await statements.append(envelopes)
-        reach("publish.after_commit")
-        self.notify(statements.touched)
+            yield PostgresStatements(HeldSession(connection), self.lanes, self._fence)
 
     async def run(self, unit: Callable[[Statements], Awaitable[T]]) -> T:
         """Run a closed unit in a transaction of its own."""

@@ -21,9 +21,9 @@ from tidings.backends.sqlite.writer import Writer
 from tidings.errors import ServiceError, StoreBusyError, StoreUnavailableError
 from tidings.events import FOREVER, Envelope
 from tidings.hosts import pid_exists, this_host
-from tidings.rows import WorkerRow
+from tidings.rows import Append, WorkerRow
 from tidings.statements import Statements
-from tidings.store import Upkept
+from tidings.store import Upkept, append_to_stream
 from tidings.world import World
 
 T = TypeVar("T")
@@ -201,6 +201,10 @@ class SqliteStore:
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         """Append envelopes in a group commit."""
         await self._open_writer.publish(envelopes)
+
+    async def append(self, append: Append) -> int | None:
+        """Append to a stream in a group commit."""
+        return await self.run(partial(append_to_stream, append=append))
 
     async def run(self, unit: Callable[[Statements], Awaitable[T]]) -> T:
         """Run a closed unit in a group commit."""

@@ -31,10 +31,6 @@ class TransactionSuite(Opening):
         """Make the table of a service."""
         await store.script("CREATE TABLE suite_rows (id INTEGER PRIMARY KEY, name TEXT)")
 
-    async def refuse(self, store: Store, event_id: str) -> None:
-        """Make a constraint of the log refuse an event, here by being there already."""
-        await store.publish([envelope(event_id)])
-
     async def names(self, store: Store) -> list[str]:
         """Return what is committed."""
         _, rows = await store.reading.query("SELECT name FROM suite_rows ORDER BY id", ())

@@ -12,6 +12,7 @@ from tidings.backends.postgres.statements.log import LogStatements
 from tidings.backends.postgres.statements.progress import ProgressStatements
 from tidings.backends.postgres.statements.ready import ReadyStatements
 from tidings.backends.postgres.statements.scheduled import ScheduledStatements
+from tidings.backends.postgres.statements.streams import StreamStatements
 from tidings.errors import StatementError, StoreBusyError
 from tidings.statements import Value
 
@@ -19,7 +20,9 @@ _CONTROLS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT"
 _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*\n|/\*.*?\*/)*([A-Za-z]*)", re.DOTALL)
 
 
-class PostgresStatements(LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements):
+class PostgresStatements(
+    LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements, StreamStatements
+):
     """Implements tidings.store.Statements on a session. `spoken`: the user's SQL was said on it."""
 
     def __init__(self, session: Session, lanes: int, fence: Fence, *, locking: bool = False) -> None:

@@ -11,7 +11,7 @@ from tidings.rows import Page, Record
 from tidings.store import LOG_CHANGED
 from tidings.world import microseconds
 
-_TYPES = {"time": "bigint", "extensions": "bytea", "data": "bytea"}
+_TYPES = {"time": "bigint", "extensions": "bytea", "data": "bytea", "stream_version": "bigint"}
 _ARRAYS = ", ".join(f"${n}::{_TYPES.get(name, 'text')}[]" for n, name in enumerate(ENVELOPE_NAMES, 2))
 # WITH ORDINALITY and ORDER BY: positions are drawn in the order of the arrays.
 _APPEND = (

@@ -10,11 +10,14 @@ from tidings.backends.sqlite.statements.progress import ProgressStatements
 from tidings.backends.sqlite.statements.ready import ReadyStatements
 from tidings.backends.sqlite.statements.rows import Appended
 from tidings.backends.sqlite.statements.scheduled import ScheduledStatements
+from tidings.backends.sqlite.statements.streams import StreamStatements
 from tidings.errors import StatementError, StoreError, TidingsError
 from tidings.statements import Value
 
 
-class SqliteStatements(LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements):
+class SqliteStatements(
+    LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements, StreamStatements
+):
     """Implements tidings.store.Statements over one connection.
 
     They are coroutines, as the port says, but none waits: SQLite answers in microseconds.

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Sequence
 
 from tidings.backends.sqlite.statements.rows import Appended, Speaker, marks
-from tidings.columns import ENVELOPE_COLUMNS, envelope_row, lane_of, record
+from tidings.columns import ENVELOPE_COLUMNS, ENVELOPE_NAMES, envelope_row, lane_of, record
 from tidings.events import Envelope
 from tidings.rows import Page, Record
 from tidings.store import LOG_CHANGED
 from tidings.world import microseconds
 
-_APPEND = f"INSERT INTO tidings_log (lane, {ENVELOPE_COLUMNS}) VALUES ({marks(17)})"
+_APPEND = f"INSERT INTO tidings_log (lane, {ENVELOPE_COLUMNS}) VALUES ({marks(1 + len(ENVELOPE_NAMES))})"
 APPEND_ONE = (
     f"INSERT INTO tidings_log (lane, {ENVELOPE_COLUMNS}) SELECT $1 % "
     f"(SELECT CAST(value AS INTEGER) FROM tidings_meta WHERE name = 'lanes'), "
-    + ", ".join(f"${number}" for number in range(2, 18))
+    + ", ".join(f"${number}" for number in range(2, 2 + len(ENVELOPE_NAMES)))
 )
 """One event, its lane reckoned by the database: for drivers that know nothing of the store."""
 

@@ -1,0 +1,56 @@
+"""What shares a commit on Postgres: publishes in one insert, appends to streams in one call."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from tidings.backends.postgres.grouping import Groups
+from tidings.backends.postgres.statements import PostgresStatements
+from tidings.events import Envelope
+from tidings.points import reach
+from tidings.rows import Append
+
+
+class SharedCommits:
+    """Each group is a single statement, which is a transaction: one round trip.
+
+    `speaking` borrows a connection, `notify` tells what a commit has touched.
+    """
+
+    def __init__(
+        self,
+        speaking: Callable[[], AbstractAsyncContextManager[PostgresStatements]],
+        notify: Callable[[set[str]], None],
+    ) -> None:
+        self._speaking = speaking
+        self._notify = notify
+        self._publishes: Groups[Sequence[Envelope], None] = Groups(self._insert)
+        self._appends: Groups[Append, int | None] = Groups(self._append, place=lambda append: append.stream)
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+        """Write events to the log with the next group."""
+        await self._publishes.submit(envelopes)
+
+    async def append(self, append: Append) -> int | None:
+        """Append to a stream with the next group; the version, None of a conflict, BUSY if somebody else has it."""
+        return await self._appends.submit(append)
+
+    async def drain(self) -> None:
+        """Wait until what was submitted is committed."""
+        await self._publishes.drain()
+        await self._appends.drain()
+
+    async def _insert(self, group: list[Sequence[Envelope]]) -> list[None]:
+        async with self._speaking() as statements:
+            reach("publish.before_commit")
+            await statements.append([envelope for envelopes in group for envelope in envelopes])
+        reach("publish.after_commit")
+        self._notify(statements.touched)
+        return [None] * len(group)
+
+    async def _append(self, group: list[Append]) -> list[int | None]:
+        async with self._speaking() as statements:
+            reach("publish.before_commit")
+            heads = await statements.append_to_streams(group)
+        reach("publish.after_commit")
+        self._notify(statements.touched)
+        return heads

@@ -1,0 +1,135 @@
+"""Statements on streams: heads, appends of a group, reading, snapshots."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tidings.backends.postgres.statements.log import WINDOW
+from tidings.backends.postgres.statements.speaker import Speaker
+from tidings.columns import ENVELOPE_NAMES, RECORDED_COLUMNS, envelope_row, lane_of
+from tidings.rows import Append, SnapshotRow, StreamHead
+from tidings.statements import RecordedRow
+from tidings.store import LOG_CHANGED
+
+_APPENDS = f"SELECT tidings.append_to_streams({', '.join(f'${n}' for n in range(1, 23))})"
+_OF_LOG = len(ENVELOPE_NAMES) - 2
+"""So many of an envelope's columns the caller says; the function finds out its stream and version there."""
+
+BUSY = -1
+"""In place of a version: another transaction has the stream, and a group does not wait for it."""
+
+_NOT_ARCHIVED = "NOT EXISTS (SELECT FROM tidings.stream s WHERE s.stream = log.stream AND s.archived IS NOT NULL)"
+_KEEP = """
+INSERT INTO tidings.snapshot AS s (stream, decider, state_version, stream_version, time, state)
+    VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (stream, decider) DO UPDATE SET state_version = excluded.state_version,
+       stream_version = excluded.stream_version, time = excluded.time, state = excluded.state
+ WHERE excluded.state_version <> s.state_version OR excluded.stream_version > s.stream_version
+"""
+
+
+class StreamStatements(Speaker):
+    """Part of PostgresStatements."""
+
+    async def append_to_streams(self, appends: Sequence[Append]) -> list[int | None]:
+        """Append to streams, each of which comes once; return the version of each, None of a conflict, or BUSY."""
+        ordered = sorted(range(len(appends)), key=lambda n: appends[n].stream)  # all lock them in this order
+        some = [appends[n] for n in ordered]
+        rows = [
+            (place, nth, lane_of(envelope, self._lanes), *envelope_row(envelope)[:_OF_LOG])
+            for place, append in enumerate(some, 1)
+            for nth, envelope in enumerate(append.envelopes, 1)
+        ]
+        # An array that is shorter is filled up with NULL: what no event has is sent as no array at all.
+        columns = [() if column.count(None) == len(rows) else column for column in zip(*rows, strict=True)]
+        heads = (
+            await self._db.rows(
+                _APPENDS,
+                [append.stream for append in some],
+                [append.expected for append in some],
+                [len(append.envelopes) for append in some],
+                *columns,
+            )
+        )[0][0]
+        for append, head in zip(some, heads, strict=True):
+            if head is not None and head != BUSY:
+                self.touched.update([envelope.type for envelope in append.envelopes])
+                self.touched.add(LOG_CHANGED)
+        by_place = dict(zip(ordered, heads, strict=True))
+        return [by_place[n] for n in range(len(appends))]
+
+    async def move_head(self, stream: str, expected: int | None, count: int) -> int | None:
+        """Move a stream's head on, if it is at `expected` (0: there is none; None: any) and not archived."""
+        head: int | None = (await self._db.rows("SELECT tidings.move_head($1, $2, $3)", stream, expected, count))[0][0]
+        return head
+
+    async def stream_head(self, stream: str) -> StreamHead | None:
+        """Return how far a stream goes, None if there is none."""
+        rows = await self._db.rows("SELECT stream, version, archived FROM tidings.stream WHERE stream = $1", stream)
+        return StreamHead(*rows[0]) if rows else None
+
+    async def stream_heads(self, prefix: str, after: str, limit: int, *, archived: bool) -> list[StreamHead]:
+        """Return the streams whose names begin with `prefix` and come after a name, in order of name."""
+        rows = await self._db.rows(
+            "SELECT stream, version, archived FROM tidings.stream WHERE stream > $2 AND starts_with(stream, $1) "
+            "AND ($4 OR archived IS NULL) ORDER BY stream LIMIT $3",
+            prefix,
+            after,
+            limit,
+            archived,
+        )
+        return [StreamHead(*row) for row in rows]
+
+    async def archive_stream(self, stream: str, at: int | None) -> bool:
+        """Archive a stream (`at` is the time), or bring it back (None); False if there is no such stream."""
+        return await self._db.run("UPDATE tidings.stream SET archived = $2 WHERE stream = $1", stream, at) > 0
+
+    async def stream_events(
+        self, stream: str, after: int, before: int, since: int, limit: int, *, backward: bool, archived: bool
+    ) -> Sequence[RecordedRow]:
+        """Read the events of a stream between two versions (both left out), not older than a time (microseconds)."""
+        which = "" if archived else f"AND {_NOT_ARCHIVED} "
+        sql = (
+            f"SELECT {RECORDED_COLUMNS} FROM tidings.log WHERE stream = $1 AND stream_version > $2 AND "
+            f"stream_version < $3 AND time >= $4 {which}ORDER BY stream_version {'DESC' if backward else ''} LIMIT $5"
+        )
+        return await self._db.rows(sql, stream, after, before, since, limit)
+
+    async def events_of_streams(
+        self, after: int, prefix: str, limit: int, *, archived: bool
+    ) -> tuple[Sequence[RecordedRow], int]:
+        """Read the events of streams after a position, and say up to which all of them were looked at."""
+        last = min(await self._fence.look() if self._fence.safe <= after else self._fence.safe, after + WINDOW)
+        if last <= after:
+            return [], after
+        rows = await self._some(prefix, after, last, limit, "ASC", archived=archived)
+        return rows, rows[-1][0] if len(rows) == limit else last
+
+    async def events_of_streams_back(
+        self, before: int | None, prefix: str, limit: int, *, archived: bool
+    ) -> tuple[Sequence[RecordedRow], int]:
+        """Read the events of streams before a position (None: the newest on), the last one first."""
+        last = await self._fence.head() if before is None else before - 1
+        after = max(0, last - WINDOW)
+        rows = await self._some(prefix, after, last, limit, "DESC", archived=archived)
+        return rows, rows[-1][0] if len(rows) == limit else after + 1
+
+    async def _some(self, prefix: str, after: int, last: int, limit: int, order: str, *, archived: bool) -> list[Any]:
+        which = "" if archived else f"AND {_NOT_ARCHIVED} "
+        sql = (
+            f"SELECT {RECORDED_COLUMNS} FROM tidings.log WHERE position > $2 AND position <= $3 AND stream IS NOT NULL "
+            f"AND starts_with(stream, $1) {which}ORDER BY position {order} LIMIT $4"
+        )
+        return await self._db.rows(sql, prefix, after, last, limit)
+
+    async def snapshot_of(self, stream: str, decider: str) -> SnapshotRow | None:
+        """Return the state that a decider kept of a stream."""
+        sql = (
+            "SELECT stream, decider, state_version, stream_version, time, state FROM tidings.snapshot "
+            "WHERE stream = $1 AND decider = $2"
+        )
+        rows = await self._db.rows(sql, stream, decider)
+        return SnapshotRow(*rows[0]) if rows else None
+
+    async def keep_snapshot(self, row: SnapshotRow) -> None:
+        """Keep a state in place of an older one, or of one that another version of its class wrote."""
+        await self._db.run(_KEEP, row.stream, row.decider, row.state_version, row.stream_version, row.time, row.state)
