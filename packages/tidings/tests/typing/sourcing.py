@@ -1,0 +1,87 @@
+"""User-style code that passes mypy --strict: streams, a decider, an aggregate, given/when/then."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from tidings import ANY, NO_STREAM, Aggregate, Decider, Decision, Envelope, Event, Service, Snapshots, Transaction
+from tidings.testing import given
+
+
+class Opened(Event, name="door.opened"):
+    """A door was opened."""
+
+
+class Closed(Event, name="door.closed"):
+    """A door was closed."""
+
+
+DoorEvent = Opened | Closed
+
+
+class Door(Struct, frozen=True):
+    """The state."""
+
+    is_open: bool = False
+
+
+def decide(command: bool, state: Door) -> Sequence[DoorEvent]:
+    """Open (True) or close."""
+    if command is state.is_open:
+        return []
+    return [Opened() if command else Closed()]
+
+
+def evolve(state: Door, event: DoorEvent) -> Door:
+    """Say whether it is open after an event."""
+    return Door(is_open=isinstance(event, Opened))
+
+
+door: Decider[bool, Door, DoorEvent] = Decider(
+    name="door",
+    initial=Door,
+    decide=decide,
+    evolve=evolve,
+    events=(Opened, Closed),
+    stream=lambda command: "door-1",
+    snapshots=Snapshots(Door, every=50),
+)
+
+
+class Counter(Aggregate):
+    """Counts how often it was opened."""
+
+    events = (Opened,)
+    count: int = 0
+
+    def open(self) -> None:
+        """Open it."""
+        self.record(Opened())
+
+    def apply(self, event: Event) -> None:
+        """Count."""
+        self.count += 1
+
+
+service = Service("doors", store="sqlite:///doors.db")
+
+
+@service.subscribe(Opened)
+async def close_again(event: Opened, tx: Transaction) -> None:
+    """Append in the transaction that settles."""
+    await tx.append("door-2", [Closed()], expected=ANY)
+    decided: Decision[Door, DoorEvent] = await service.decide(door, False, tx=tx)
+    assert not decided.state.is_open
+
+
+async def use() -> int:
+    """Append, decide, read."""
+    written: list[Envelope] = await service.append("door-1", [Opened(), Closed()], expected=NO_STREAM)
+    state: Door = (await service.load(door, "door-1")).state
+    counted = await service.act(Counter, "counter-1", lambda counter: counter.open())
+    async for recorded in service.read_all(prefix="door-"):
+        event: Event = recorded.event
+        print(event, recorded.time, state.is_open)
+    given(door, Opened()).when(True).then_nothing_happened()
+    given(Counter).when(lambda counter: counter.open()).then(Opened()).then_state(Counter(count=1))
+    return counted.state.count + len(written)
