@@ -34,7 +34,7 @@ run: setup
 test: .venv/.installed-test
 	@sh tools/browser.sh
 	@sh tools/pgbouncer.sh
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 check: .venv/.installed-check
 	$(PYTHON) -m ruff format --check .

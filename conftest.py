@@ -145,6 +145,16 @@ async def postgres_url(postgres_database: str) -> str:
     return postgres_database
 
 
+LONGEST = ("simulation/", "test_storm", "test_kills", "brokers/")
+"""Parts of the paths of tests that take long: begun first, so that no process of several is left alone with one."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long; the order is the same otherwise."""
+    items.sort(key=lambda item: not any(part in item.nodeid for part in LONGEST))
+
+
 def not_run(config: pytest.Config) -> Counter[str]:
     """Reason -> number of tests that were skipped for it."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")

@@ -4,9 +4,6 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 
 import pytest
 
@@ -19,6 +16,37 @@ SEEDS = 2000
 """Seeds of one run: each bug that one seed in 400 shows is found with a probability of 99 %."""
 
 MOST_SEEDS_FOR_A_MUTANT = 800
+
+FOUND_BY = {
+    "acknowledge_first": 142,
+    "admission_by_arrival": 0,
+    "admission_by_id_alone": 0,
+    "an_older_release_takes_types_away": 1,
+    "attempt_not_counted_first": 7,
+    "drop_below_the_head": 37,
+    "dual_write": 15,
+    "effects_of_a_failure_stay": 3,
+    "fail_without_the_fence": 91,
+    "failures_without_a_savepoint": 3,
+    "fired_and_kept": 61,
+    "fired_in_two_steps": 93,
+    "follower_overtakes": 2,
+    "followers_left_unsent": 259,
+    "fresh_ids_on_retry": 0,
+    "mark_before_send": 2,
+    "one_cursor_for_all_lanes": 1,
+    "progress_outside_the_transaction": 20,
+    "reader_that_skips": 0,
+    "redrive_looks_once": 368,
+    "registration_without_a_fence": 235,
+    "releases_read_what_they_declare": 8,
+    "settle_without_the_attempt": 25,
+    "two_heads_of_a_key": 20,
+    "unfenced_progress": 106,
+    "unpark_forgotten": 6,
+}
+"""The first seed that found each planted bug when all were last searched: where the search begins. A changed workload
+makes others of the seeds, which are then searched: `python -m tidings.testing.simulation --mutant NAME --count 800`."""
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -47,19 +75,9 @@ def test_equal_seeds_are_equal_step_by_step(reports: list[Report]) -> None:
     assert len({report.trace for report in again}) == 40
 
 
-@pytest.fixture(scope="module")
-def kills() -> dict[str, Report | None]:
-    """What finds each planted bug: two are looked for at once, each in a process of its own."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        found = pool.map(partial(killed_by, most=MOST_SEEDS_FOR_A_MUTANT), sorted(MUTANTS))
-        return dict(zip(sorted(MUTANTS), found, strict=True))
-
-
 @pytest.mark.parametrize("mutant", sorted(MUTANTS))
-def test_every_planted_bug_is_found(
-    mutant: str, kills: dict[str, Report | None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    report = kills[mutant]
+def test_every_planted_bug_is_found(mutant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    report = killed_by(mutant, MOST_SEEDS_FOR_A_MUTANT, FOUND_BY.get(mutant, 0))
     assert report is not None, f"{MOST_SEEDS_FOR_A_MUTANT} seeds miss {mutant}: {MUTANTS[mutant].__doc__}"
     with capsys.disabled():
         print(f"\n{mutant}: found by seed {report.seed}: {report.violations[0]}")

@@ -17,10 +17,10 @@ from tidings.events import Envelope
 from tidings.operations import dead_letters
 from tidings.points import reach
 from tidings.publishing.producer import StableIds
+from tidings.publishing.publisher import Publisher
 from tidings.publishing.relay import Relay
 from tidings.publishing.transaction import Transaction
 from tidings.rows import Held, LaneStep, Page, Ready, Record
-from tidings.service import Service
 from tidings.statements import Statements
 from tidings.testing.simulation.planting import MUTANTS, Patch, mutant, planted
 from tidings.transport import Delivery
@@ -160,7 +160,7 @@ def _dual_write() -> list[Patch]:
     """A transaction's events are published in a second transaction, after the first has committed."""
 
     @asynccontextmanager
-    async def transaction(self: Service, **options: Any) -> Any:
+    async def transaction(self: Publisher, **options: Any) -> Any:
         published: list[Envelope] = []
         async with original(self, **options) as tx:
             yield tx
@@ -168,8 +168,8 @@ def _dual_write() -> list[Patch]:
         if published:
             await self.store.publish(published)
 
-    original = Service.transaction
-    return [(Service, "transaction", transaction)]
+    original = Publisher.transaction
+    return [(Publisher, "transaction", transaction)]
 
 
 @mutant

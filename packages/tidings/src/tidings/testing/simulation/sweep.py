@@ -21,6 +21,10 @@ def sweep(seeds: Iterable[int], *, jobs: int = 1, mutant: str | None = None) -> 
         yield from pool.map(run, seeds, chunksize=CHUNK)
 
 
-def killed_by(mutant: str, most: int) -> Report | None:
-    """Return the report of the first seed, of so many, that finds a planted bug; None if all of them miss it."""
-    return next((report for report in sweep(range(most), mutant=mutant) if report.violations), None)
+def killed_by(mutant: str, most: int, first: int = 0) -> Report | None:
+    """Return the report of a seed, of so many, that finds a planted bug; None if all of them miss it.
+
+    The search begins at `first`, such as the seed that found it the last time, and comes round.
+    """
+    reports = sweep([*range(first, most), *range(first)], mutant=mutant)
+    return next((report for report in reports if report.violations), None)

@@ -19,7 +19,7 @@ def teller(store: Path, transport: Transport) -> Service:
     """Return the service that publishes; nothing comes to it."""
     service = Service("suite-teller", store=f"sqlite:///{store}/teller.db")
     service.register(Told)
-    service.transport = transport
+    service.transport = service.inward = transport
     return service
 
 
@@ -27,7 +27,7 @@ def listener(store: Path, transport: Transport) -> Service:
     """Return the service that another's events land at; it notes each in a table, where a second effect would show."""
     service = Service("suite-listener", store=f"sqlite:///{store}/listener.db")
     service.schema("CREATE TABLE IF NOT EXISTS heard (id INTEGER PRIMARY KEY, account TEXT, number INTEGER)")
-    service.transport = transport
+    service.transport = service.inward = transport
 
     @service.subscribe(Told, ordered=True if transport.capabilities.ordered_by_key else "log", start="beginning")
     async def hear(event: Told, tx: Transaction) -> None:
