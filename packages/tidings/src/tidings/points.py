@@ -26,6 +26,9 @@ POINTS = (
 )
 """Every point there is, in the order of an event's life. The kill tests must reach each."""
 
+STORELESS_POINTS = ("outcome.decided", "outcome.written", "outcome.published")
+"""The points of an event that is handled without a store."""
+
 
 class ProcessEnd(BaseException):
     """What a test raises at a point in place of a SIGKILL: nothing may catch it and go on."""

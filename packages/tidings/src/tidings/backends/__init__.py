@@ -1,6 +1,7 @@
 """One technology each, chosen by URL scheme and loaded when first asked for. Backends never import each other."""
 
 STORES = {
+    "none": "tidings.backends.no_store",
     "sqlite": "tidings.backends.sqlite",
     "sqlite+apsw": "tidings.backends.sqlite",
     "postgresql": "tidings.backends.postgres",

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -170,7 +170,7 @@ class Landing:
     def _read(self, delivery: Delivery) -> tuple[Envelope, str | None]:
         """Return the envelope of a message, or the record of a refused one and the reason."""
         try:
-            envelope = _traced(envelope_from_json(delivery.body), delivery)
+            envelope = traced(envelope_from_json(delivery.body), delivery.headers)
             check(envelope)
         except (EnvelopeError, StrictJSONError) as error:
             return self._refused(delivery, f"unreadable: {error}"), f"unreadable: {error}"
@@ -228,9 +228,9 @@ class Landing:
         return held
 
 
-def _traced(envelope: Envelope, delivery: Delivery) -> Envelope:
+def traced(envelope: Envelope, headers: Mapping[str, str]) -> Envelope:
     """Return an envelope with the broker's own trace, if it has none itself."""
-    parent, state = delivery.headers.get("traceparent"), delivery.headers.get("tracestate")
+    parent, state = headers.get("traceparent"), headers.get("tracestate")
     if envelope.traceparent is not None or not is_traceparent(parent):
         return envelope
     return replace(envelope, traceparent=parent, tracestate=state if is_tracestate(state) else None)

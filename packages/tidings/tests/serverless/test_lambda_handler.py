@@ -1,0 +1,473 @@
+"""A service's subscriptions as the function of an SQS event source: what is decided once, and what is given back."""
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from invoking import Context, Invoking, envelope, event_of, failed, record
+
+from tidings import Event, HandlerError, Service, SyncWork, Transaction, TransactionClosedError, Work
+from tidings.errors import LeaseLostError, ServiceError, StatementError
+from tidings.integrations.aws_lambda import lambda_handler
+
+Make = Callable[[Callable[[Service], None]], Invoking]
+SECOND = timedelta(seconds=1)
+
+
+class Ordered(Event, name="lambda.ordered", version=1, key="order"):
+    """An order came in."""
+
+    order: str
+
+
+class Printed(Event, name="lambda.printed", version=1, key="order"):
+    """Its label was printed: `number` is another one each time."""
+
+    order: str
+    number: int
+
+
+def printing(invoking: Make, **options: object) -> Invoking:
+    """A function that prints two labels for each order, and fails for those that are to fail."""
+
+    def subscribe(service: Service) -> None:
+        service.register(Printed)
+
+        @service.subscribe(Ordered, name="print_label", **options)  # type: ignore[arg-type]
+        async def print_label(event: Ordered, work: Work) -> None:
+            made.calls.append((event.order, work.attempt))
+            if event.order.startswith("bad"):
+                raise ValueError("no label for you")
+            async with work.finish() as tx:
+                for _ in range(2):
+                    tx.publish(Printed(order=event.order, number=len(made.calls)))
+
+    made = invoking(subscribe)
+    return made
+
+
+def test_what_followed_is_published_with_the_same_ids_and_facts_when_a_message_comes_again(invoking: Make) -> None:
+    made = printing(invoking)
+    message = record(envelope(Ordered(order="a"), "e1"))
+    assert failed(made.function()(event_of([message]), Context(5))) == []
+    first = made.published()
+    assert [one.source for one in first] == ["labels", "labels"]
+    assert [one.causation for one in first] == ["e1", "e1"]
+    assert len({one.id for one in first}) == 2
+    assert failed(made.function()(event_of([message]), Context(5))) == []
+    assert made.published() == first, "a redelivery decided anew"
+    assert made.calls == [("a", 1)]
+    (outcome,) = made.outcomes()
+    assert (outcome["source"], outcome["id"], outcome["subscription"]) == ("shop", "e1", "print_label")
+    assert [event["id"] for event in outcome["events"]] == [one.id for one in first]
+
+
+def test_two_functions_that_handle_one_event_at_a_time_publish_one_outcome(invoking: Make) -> None:
+    barrier = threading.Barrier(2)
+
+    def subscribe(service: Service) -> None:
+        service.register(Printed)
+
+        @service.subscribe(Ordered)
+        def print_label(event: Ordered, work: SyncWork) -> None:
+            barrier.wait(10)
+            with work.finish() as tx:
+                tx.publish(Printed(order=event.order, number=threading.get_ident()))
+                barrier.wait(10)
+
+    made = invoking(subscribe)
+    message = event_of([record(envelope(Ordered(order="a"), "e1"))])
+    functions = [made.function(), made.function()]
+    threads = [threading.Thread(target=function, args=(message, Context(20))) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    one, other = made.published()
+    assert one == other
+    assert len(made.outcomes()) == 1
+
+
+def test_of_a_standard_queue_only_what_failed_comes_again(invoking: Make, caplog: pytest.LogCaptureFixture) -> None:
+    made = printing(invoking)
+    records = [record(envelope(Ordered(order=name), name), receives=3) for name in ("a", "bad1", "b", "bad2", "c")]
+    assert failed(made.function()(event_of(records), Context(5))) == ["bad1", "bad2"]
+    assert {one.key for one in made.published()} == {"a", "b", "c"}
+    assert ("bad1", 3) in made.calls
+    assert "print_label: event bad1 (lambda.ordered) failed at attempt 3." in caplog.text
+    assert "no label for you" in caplog.text
+
+
+def test_of_a_fifo_queue_the_rest_of_a_group_waits_behind_what_failed(invoking: Make) -> None:
+    made = printing(invoking, ordered=True)
+    orders = [("a", "x"), ("bad1", "x"), ("b", "y"), ("c", "x"), ("d", "y"), ("e", "x")]
+    records = [record(envelope(Ordered(order=order), order), group=group) for order, group in orders]
+    assert failed(made.function()(event_of(records), Context(5))) == ["bad1", "c", "e"]
+    assert [order for order, _ in made.calls if order in "bd"] == ["b", "d"]
+    assert "c" not in [order for order, _ in made.calls], "it was handled before its group was clear"
+
+
+def test_an_ordered_subscription_takes_nothing_from_a_queue_without_order(
+    invoking: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = printing(invoking, ordered=True)
+    assert failed(made.function()(event_of([record(envelope(Ordered(order="a"), "e1"))]), Context(5))) == ["e1"]
+    assert made.calls == []
+    assert "print_label is ordered=True, and arn:aws:sqs" in caplog.text
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["async", "sync"])
+def test_messages_are_handled_several_at_a_time_up_to_the_concurrency(invoking: Make, plain: bool) -> None:
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def count(change: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += change
+            most = max(most, running)
+
+    def subscribe(service: Service) -> None:
+        if plain:
+
+            @service.subscribe(Ordered, name="wait", concurrency=3)
+            def wait(event: Ordered, work: SyncWork) -> None:
+                count(1)
+                time.sleep(0.1)
+                count(-1)
+        else:
+
+            @service.subscribe(Ordered, name="wait", concurrency=3)
+            async def wait_here(event: Ordered, work: Work) -> None:
+                count(1)
+                await asyncio.sleep(0.1)
+                count(-1)
+
+    function = invoking(subscribe).function()
+    records = [record(envelope(Ordered(order=str(number)), f"e{number}")) for number in range(9)]
+    assert failed(function(event_of(records), Context(10))) == []
+    assert most == 3
+
+
+def test_a_handler_that_publishes_nothing_is_decided_as_well(invoking: Make) -> None:
+    def subscribe(service: Service) -> None:
+        @service.subscribe(Ordered)
+        def look(event: Ordered) -> None:
+            made.calls.append(event.order)
+
+    made = invoking(subscribe)
+    message = event_of([record(envelope(Ordered(order="a"), "e1"))])
+    for _ in range(2):
+        assert failed(made.function()(message, Context(5))) == []
+    assert made.calls == ["a"]
+
+
+def test_every_subscription_decides_for_itself(invoking: Make) -> None:
+    broken = True
+
+    def subscribe(service: Service) -> None:
+        service.register(Printed)
+
+        @service.subscribe(Ordered)
+        async def good(event: Ordered, work: Work) -> None:
+            made.calls.append("good")
+            async with work.finish() as tx:
+                tx.publish(Printed(order=event.order, number=1))
+
+        @service.subscribe(Ordered)
+        async def sometimes(event: Ordered, work: Work) -> None:
+            made.calls.append("sometimes")
+            if broken:
+                raise ValueError
+            async with work.finish() as tx:
+                tx.publish(Printed(order=event.order, number=2))
+
+    made = invoking(subscribe)
+    message = event_of([record(envelope(Ordered(order="a"), "e1"))])
+    assert failed(made.function()(message, Context(5))) == ["e1"]
+    broken = False
+    assert failed(made.function()(message, Context(5))) == []
+    assert sorted(made.calls) == ["good", "sometimes", "sometimes"]
+    sent = made.published()
+    assert len(sent) == 3
+    assert len({one.id for one in sent}) == 2
+    assert sorted(outcome["subscription"] for outcome in made.outcomes()) == ["good", "sometimes"]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("no JSON", "JSON refused"),
+        ('{"specversion":"1.0"}', "has no id"),
+        ('{"specversion":"1.0","id":"1","source":"s","type":"lambda.unknown","data":{}}', "no class of this release"),
+        ('{"specversion":"1.0","id":"1","source":"s","type":"lambda.ordered","data":{"order":7}}', "Expected `str`"),
+        ('{"specversion":"1.0","id":"1","source":"s","type":"lambda.ordered","schemaversion":"2"}', "version 2"),
+    ],
+)
+def test_what_cannot_be_read_is_given_back_and_the_others_go_on(
+    invoking: Make, caplog: pytest.LogCaptureFixture, body: str, says: str
+) -> None:
+    made = printing(invoking)
+    records = [record(body), record(envelope(Ordered(order="a"), "e1"))]
+    assert failed(made.function()(event_of(records), Context(5))) == [body]
+    assert says in caplog.text
+    assert made.calls == [("a", 1)]
+
+
+def test_what_is_known_and_nobody_takes_is_done(invoking: Make) -> None:
+    made = printing(invoking)
+    message = record(envelope(Printed(order="a", number=1), "e1"))
+    assert failed(made.function()(event_of([message]), Context(5))) == []
+    assert made.outcomes() == []
+
+
+def test_messages_come_through_sns_too_and_bring_its_trace(invoking: Make) -> None:
+    made = printing(invoking)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+    wrapped = {
+        "Type": "Notification",
+        "TopicArn": "arn:aws:sns:us-east-1:000000000000:orders",
+        "Message": record(envelope(Ordered(order="a"), "e1"))["body"],
+        "MessageAttributes": {"traceparent": {"Type": "String", "Value": trace}},
+    }
+    direct = record(envelope(Ordered(order="b"), "e2"), traceparent=trace)
+    assert failed(made.function()(event_of([record(json.dumps(wrapped)), direct]), Context(5))) == []
+    came = sorted((one.correlation, one.traceparent) for one in made.published())
+    assert came == [("e1", trace)] * 2 + [("e2", trace)] * 2
+
+
+def test_older_versions_are_upcast(invoking: Make) -> None:
+    class Renamed(Event, name="lambda.renamed", version=2):
+        order_id: str
+
+    def subscribe(service: Service) -> None:
+        @service.upcaster("lambda.renamed", from_version=1)
+        def rename(data: dict[str, object]) -> dict[str, object]:
+            return {"order_id": data["order"]}
+
+        @service.subscribe(Renamed)
+        async def look(event: Renamed, work: Work) -> None:
+            made.calls.append(event.order_id)
+
+    made = invoking(subscribe)
+    old = '{"specversion":"1.0","id":"1","source":"s","type":"lambda.renamed","schemaversion":"1","data":{"order":"a"}}'
+    assert failed(made.function()(event_of([record(old)]), Context(5))) == []
+    assert made.calls == ["a"]
+
+
+def test_what_goes_over_its_time_is_cut_off_and_comes_again_and_decides_nothing_later(
+    invoking: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+    raised: list[BaseException] = []
+
+    def subscribe(service: Service) -> None:
+        service.register(Printed)
+
+        @service.subscribe(Ordered)
+        def in_thread(event: Ordered, work: SyncWork) -> None:
+            if event.order == "slow":
+                go_on.wait(10)
+                assert work.stopping
+                try:
+                    with work.finish() as tx:
+                        tx.publish(Printed(order="slow", number=1))
+                except LeaseLostError as error:
+                    raised.append(error)
+
+        @service.subscribe(Ordered)
+        async def on_loop(event: Ordered, work: Work) -> None:
+            await asyncio.sleep(0 if event.order == "quick" else 60)
+
+    made = invoking(subscribe)
+    function = made.function(margin=0.3)
+    records = [record(envelope(Ordered(order=name), name)) for name in ("quick", "slow")]
+    began = time.monotonic()
+    assert failed(function(event_of(records), Context(0.8))) == ["slow"]
+    assert time.monotonic() - began < 0.8, "AWS would have killed it"
+    assert "The time of this invocation is over" in caplog.text
+    go_on.set()
+    for _ in range(100):  # the thread goes on in the next invocation, when the loop runs again
+        function(event_of([record(envelope(Ordered(order="quick"), "other"))]), Context(5))
+        if raised:
+            break
+    assert len(raised) == 1
+    assert made.published() == []
+    assert {outcome["id"] for outcome in made.outcomes()} == {"quick", "other"}
+
+
+def test_what_usually_takes_longer_than_is_left_is_not_started(
+    invoking: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    def subscribe(service: Service) -> None:
+        @service.subscribe(Ordered, concurrency=1)
+        async def wait(event: Ordered, work: Work) -> None:
+            made.calls.append(event.order)
+            await asyncio.sleep(0.3)
+
+    made = invoking(subscribe)
+    records = [record(envelope(Ordered(order=name), name)) for name in ("a", "b", "c", "d")]
+    assert failed(made.function(margin=0.2)(event_of(records), Context(1.0))) == ["c", "d"]
+    assert made.calls == ["a", "b"]
+    assert "wait was not started: it usually takes 0.3 s" in caplog.text
+
+
+def test_a_time_limit_of_the_subscription_counts_here_too(invoking: Make, caplog: pytest.LogCaptureFixture) -> None:
+    def subscribe(service: Service) -> None:
+        @service.subscribe(Ordered, time_limit=timedelta(seconds=0.05))
+        async def wait(event: Ordered, work: Work) -> None:
+            await asyncio.sleep(30)
+
+    began = time.monotonic()
+    message = event_of([record(envelope(Ordered(order="a"), "e1"))])
+    assert failed(invoking(subscribe).function()(message, Context(20))) == ["e1"]
+    assert time.monotonic() - began < 5
+    assert "longer than its time limit of 0.05 s" in caplog.text
+
+
+def test_what_is_published_must_be_possible(invoking: Make, caplog: pytest.LogCaptureFixture) -> None:
+    def subscribe(service: Service) -> None:
+        service.register(Printed)
+
+        @service.subscribe(Ordered)
+        async def ask_too_much(event: Ordered, work: Work) -> None:
+            async with work.finish() as tx:
+                if event.order == "sql":
+                    await tx.execute("INSERT INTO labels VALUES (1)")
+                elif event.order == "read":
+                    await tx.fetch_value("SELECT 1")
+                elif event.order == "cancel":
+                    await tx.cancel("some id")
+                elif event.order == "later":
+                    tx.publish(Printed(order="a", number=1), delay=SECOND)
+                else:
+                    tx.publish(Printed(order="x" * 600_000, number=1))
+
+    made = invoking(subscribe)
+    records = [record(envelope(Ordered(order=name), name)) for name in ("sql", "read", "cancel", "later", "large")]
+    assert len(failed(made.function()(event_of(records), Context(5)))) == 5
+    assert caplog.text.count("There is no store here") == 3
+    assert "lambda.printed cannot be published later from here" in caplog.text
+    assert "more than the 1048576 that the transport carries" in caplog.text
+    assert made.outcomes() == []
+
+
+def test_errors_after_finish_and_finish_twice_change_nothing(invoking: Make, caplog: pytest.LogCaptureFixture) -> None:
+    def subscribe(service: Service) -> None:
+        service.register(Printed)
+
+        @service.subscribe(Ordered)
+        async def twice(event: Ordered, work: Work) -> None:
+            async with work.finish() as tx:
+                await asyncio.sleep(0)
+                tx.publish(Printed(order=event.order, number=1))
+            with pytest.raises(TransactionClosedError):
+                async with work.finish():
+                    pass
+            raise ValueError("too late")
+
+    made = invoking(subscribe)
+    assert failed(made.function()(event_of([record(envelope(Ordered(order="a"), "e1"))]), Context(5))) == []
+    assert len(made.published()) == 1
+    assert "raised after it had settled" in caplog.text
+
+
+def test_a_block_that_failed_and_was_tried_again_publishes_once_with_the_same_ids(invoking: Make) -> None:
+    def subscribe(service: Service) -> None:
+        service.register(Printed)
+
+        @service.subscribe(Ordered)
+        async def stubborn(event: Ordered, work: Work) -> None:
+            for number in range(2):
+                try:
+                    async with work.finish() as tx:
+                        made.calls.append(tx.publish(Printed(order=event.order, number=number)).id)
+                        if number == 0:
+                            raise StatementError("no")
+                except StatementError:
+                    pass
+
+    made = invoking(subscribe)
+    assert failed(made.function()(event_of([record(envelope(Ordered(order="a"), "e1"))]), Context(5))) == []
+    (sent,) = made.published()
+    assert made.calls == [sent.id, sent.id]
+    assert json.loads(sent.data)["number"] == 1
+
+
+def test_an_outcome_that_cannot_be_read_is_not_decided_anew(invoking: Make, caplog: pytest.LogCaptureFixture) -> None:
+    made = printing(invoking)
+    message = event_of([record(envelope(Ordered(order="a"), "e1"))])
+    made.function()(message, Context(5))
+    made.published()
+    (blob,) = made.folder.rglob("*.blob")
+    blob.write_text(blob.read_text().replace('"format":1', '"format":2'))
+    assert failed(made.function()(message, Context(5))) == ["e1"]
+    assert made.published() == []
+    assert "it has format 2, and this release reads up to 1" in caplog.text
+
+
+def test_odd_names_and_ids_have_outcomes_of_their_own(invoking: Make) -> None:
+    made = printing(invoking)
+    odd = ["a/b", "a b", "ä", "..", "x" * 255, "x" * 254 + "y", "~a"]
+    records = [record(envelope(Ordered(order="a"), event_id)) for event_id in odd]
+    for source in ("shop", "Läden / 1"):
+        for one in records:
+            one["body"] = json.dumps({**json.loads(one["body"]), "source": source})
+        assert failed(made.function()(event_of(records), Context(5))) == []
+    assert len(made.outcomes()) == len(made.calls) == 2 * len(odd)
+
+
+def test_an_event_that_is_no_batch_of_messages_is_refused(invoking: Make) -> None:
+    function = printing(invoking).function()
+    for event in ({}, {"Records": [{"eventSource": "aws:s3"}]}, "hello", None):
+        with pytest.raises(ServiceError, match="no batch of SQS messages"):
+            function(event, Context(5))
+    assert failed(function({"Records": []}, Context(5))) == []
+
+
+def test_handlers_that_need_a_store_are_refused_with_the_way_out(invoking: Make) -> None:
+    def subscribe(service: Service) -> None:
+        @service.subscribe(Ordered)
+        async def write(event: Ordered, tx: Transaction) -> None:
+            await tx.execute("INSERT INTO labels VALUES (1)")
+
+    with pytest.raises(HandlerError, match=r"write writes within a transaction.*Let it take `work: Work`"):
+        invoking(subscribe).function()
+    with pytest.raises(ServiceError, match="no subscription"):
+        invoking(lambda service: None).function()
+
+
+async def test_a_service_without_a_store_does_not_run_elsewhere() -> None:
+    service = Service("labels", store="none://")
+    with pytest.raises(ServiceError, match=r"has no store .* names? a store"):
+        async with service:
+            pass
+    with pytest.raises(StatementError, match="There is no store here"):
+        await service.publish(Ordered(order="a"))
+    with pytest.raises(ServiceError, match="says more"):
+        Service("labels", store="none:///labels.db")
+
+
+def test_publishing_without_a_transport_is_refused(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    service = Service("labels", store="none://")
+
+    @service.subscribe(Ordered)
+    async def publish(event: Ordered, work: Work) -> None:
+        async with work.finish() as tx:
+            tx.publish(Ordered(order="b"))
+
+    function = lambda_handler(service, outcomes=tmp_path.as_uri())
+    assert failed(function(event_of([record(envelope(Ordered(order="a"), "e1"))]), Context(5))) == ["e1"]
+    function.close()
+    assert "the service has no transport" in caplog.text
+
+
+@pytest.fixture(autouse=True)
+def _all_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tidings")
