@@ -33,6 +33,12 @@ class Printed(Event, name="lambda.printed", version=1, key="order"):
     number: int
 
 
+class Drawn(Event, name="lambda.drawn", version=1):
+    """A picture that is as large as an event can be."""
+
+    picture: str
+
+
 def printing(invoking: Make, **options: object) -> Invoking:
     """A function that prints two labels for each order, and fails for those that are to fail."""
 
@@ -333,7 +339,7 @@ def test_a_time_limit_of_the_subscription_counts_here_too(invoking: Make, caplog
 
 def test_what_is_published_must_be_possible(invoking: Make, caplog: pytest.LogCaptureFixture) -> None:
     def subscribe(service: Service) -> None:
-        service.register(Printed)
+        service.register(Printed, Drawn)
 
         @service.subscribe(Ordered)
         async def ask_too_much(event: Ordered, work: Work) -> None:
@@ -347,7 +353,7 @@ def test_what_is_published_must_be_possible(invoking: Make, caplog: pytest.LogCa
                 elif event.order == "later":
                     tx.publish(Printed(order="a", number=1), delay=SECOND)
                 else:
-                    tx.publish(Printed(order="x" * 600_000, number=1))
+                    tx.publish(Drawn(picture="x" * 1_048_500))
 
     made = invoking(subscribe)
     records = [record(envelope(Ordered(order=name), name)) for name in ("sql", "read", "cancel", "later", "large")]

@@ -70,7 +70,8 @@ class Environment:
     @property
     def usable(self) -> bool:
         """Say whether the process has ended its last event and waits for another."""
-        return self._exited is not None and not self._exited.done() and self._asked.done()
+        runs = self._exited is not None and not self._exited.done()
+        return runs and self._asked.done() and self._asked.exception() is None
 
     async def start(self) -> None:
         """Start the process and wait until it has loaded the function; raises Ended if it cannot."""
