@@ -1,9 +1,10 @@
-"""The storm of the fault tests blows here, too."""
+"""The storm of the fault tests blows here, too; and tests may have servers of their own."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "faults")]
 pytest.register_assert_rewrite("aftermath")

@@ -46,7 +46,9 @@ _HOLDER = """
 SELECT l.pid, a.application_name, a.state, p.gid,
        extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::float8, left(a.query, 200)
   FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-  LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND p.database = current_database()
+  LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND EXISTS (
+    SELECT FROM pg_locks own WHERE own.locktype = 'transactionid' AND own.transactionid = p.transaction
+       AND own.virtualtransaction = l.virtualtransaction)
  WHERE l.locktype = 'relation' AND l.relation = 'tidings.log'::regclass AND l.mode = 'RowExclusiveLock'
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND l.pid IS DISTINCT FROM pg_backend_pid()
