@@ -15,6 +15,7 @@ TidingsError
 │   └── SubscriptionVanishedError a name the store knows is gone from the code
 ├── StoreError                    the store refused or failed
 │   ├── StatementError            SQL that cannot run, or that would leave the transaction
+│   │   └── TransactionEndedError a handler has committed the transaction that settles its event
 │   ├── ConstraintError           a constraint of a table refused a row
 │   ├── StoreVersionError         the store needs migrations, or a newer library
 │   ├── StoreInUseError           this SQLite library must not share the file
@@ -125,6 +126,10 @@ class StoreError(TidingsError):
 
 class StatementError(StoreError):
     """SQL that cannot run, or that would end the transaction it runs in."""
+
+
+class TransactionEndedError(StatementError):
+    """A handler has committed its executor's transaction: what it wrote is there, and not settled. Never retried."""
 
 
 class ConstraintError(StoreError):

@@ -123,7 +123,7 @@ async def test_services_behind_a_pooler_poll_and_say_so_once(url: str, caplog: p
             warnings = [record.message for record in caplog.records if "pooler" in record.message]
             assert len(warnings) == 1
             assert isinstance(one.store, PostgresStore)
-            assert one.store.pooled
+            assert one.store.greeting.pooled
             assert (await one.store.status())["pooler"] is True
             async with other:
                 await asyncio.gather(

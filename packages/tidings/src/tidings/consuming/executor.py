@@ -27,6 +27,9 @@ class Opened(Protocol):
     def join(self, transaction: Transaction) -> Transaction | SyncTransaction:
         """Let what is published through the hand go out with a transaction; return its face for the handler."""
 
+    async def check(self) -> None:
+        """Raise StatementError if the transaction is another than the one that was opened: the handler ended it."""
+
     async def call(self, handler: Callable[..., Any], *args: Any) -> None:
         """Call a handler where the transaction lives."""
 

@@ -6,12 +6,15 @@ import traceback
 from msgspec.structs import replace
 
 from tidings.consuming.subscription import Subscription
-from tidings.errors import EventDecodeError, ParkedEventError
+from tidings.errors import EventDecodeError, ParkedEventError, TransactionEndedError
 from tidings.events import Envelope
 from tidings.rows import BEHIND, DEAD, LANDING, PARKED, RETRY, Failure, Held, Record
 from tidings.world import World, microseconds
 
 log = logging.getLogger("tidings")
+
+_AT_ONCE = (EventDecodeError, TransactionEndedError)
+"""What makes a dead letter at the first attempt: bytes stay as they are, and what is committed would be done twice."""
 
 STARTED = "started"
 """Reason of a retry whose attempt was counted before it ran. Still there later: its process died."""
@@ -65,7 +68,7 @@ class Exceptions:
             return replace(self._row(record, PARKED), attempts=attempt, reason=reason, failures=failures)
         published = microseconds(record.envelope.time)
         due = self._subscription.retry.due(error, attempt, published, now, self._world.random)
-        if due is None or isinstance(error, EventDecodeError):
+        if due is None or isinstance(error, _AT_ONCE):
             return replace(self._row(record, DEAD), attempts=attempt, reason=reason, failures=failures)
         return replace(self._row(record, RETRY), attempts=attempt, due=due, reason=reason, failures=failures)
 

@@ -19,6 +19,7 @@ from tidings.errors import (
     TransactionHeldTooLongError,
 )
 from tidings.events import Envelope, Event
+from tidings.integrations.ending import Watch
 from tidings.publishing.outbox import Outbox
 from tidings.publishing.transaction import SyncTransaction, Transaction
 from tidings.service import Service, only_service
@@ -31,8 +32,12 @@ class Joined:
     What is published through the hand gets the ids, cause and correlation of the event being handled.
     """
 
-    def __init__(self, statements: PostgresStatements, lanes: int, hand: Any, key: object) -> None:
+    def __init__(
+        self, statements: PostgresStatements, session: Session, watch: Watch, lanes: int, hand: Any, key: object
+    ) -> None:
         self.statements = statements
+        self._session = session
+        self._watch = watch
         self.lanes = lanes
         self.hand = hand
         self._key = key
@@ -43,6 +48,10 @@ class Joined:
         self._transaction = transaction
         _joined[self._key] = self
         return transaction
+
+    async def check(self) -> None:
+        """Raise StatementError if the transaction is another than the one that was opened."""
+        await self._watch.check(self._session)
 
     async def call(self, handler: Callable[..., Any], *args: Any) -> None:
         """Call the handler."""
@@ -142,10 +151,6 @@ def too_long(seconds: float) -> TransactionHeldTooLongError:
     )
 
 
-READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
-"""Said first in an executor's transaction, whatever its engine or database begins: the fence of a subscription's
-progress looks at the present. Once a query was made, it is refused where the level is another."""
-
 AsyncBegun = tuple[Session, Any, object]
 """A session on the loop, the hand that a handler gets, and what publish() is called with."""
 
@@ -169,20 +174,20 @@ class AsyncExecutor:
     async def transaction(self, store: Store) -> AsyncIterator[Joined]:
         """Open a transaction; raises StoreError when it cannot begin or commit, TransactionHeldTooLongError."""
         postgres = postgres_store(store, "executor=")
-        limit = asyncio.timeout(postgres.hold_limit)
+        limit, watch = asyncio.timeout(postgres.hold_limit), Watch(postgres)
         try:
             async with limit, self._begin() as (session, hand, key):
-                await session.script(READ_COMMITTED)
-                joined = Joined(postgres.statements_on(session), postgres.lanes, hand, key)
+                await watch.begin(session)
+                joined = Joined(postgres.statements_on(session), session, watch, postgres.lanes, hand, key)
                 try:
                     yield joined
                 finally:
                     joined.leave()
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise too_long(postgres.hold_limit) from error
+                watch.ending = True
         except Exception as error:
+            await watch.check_undone(error)
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise too_long(postgres.hold_limit) from error
             raise self.failure(error) or error from error
         postgres.notify(joined.statements.touched)
 

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor, Connection, RawCursor
 from psycopg.rows import tuple_row
 
-from tidings.backends.postgres.driver import Rows, of_the_server
+from tidings.backends.postgres.driver import Rows, gave_way, is_canceled, of_the_server
 from tidings.consuming.executor import Executor, driven
 from tidings.errors import StoreUnavailableError, TidingsError
 from tidings.events import Envelope, Event
@@ -169,6 +169,11 @@ def failure(error: BaseException) -> TidingsError | None:
     return of_the_server(error)
 
 
+def _of_ours(error: psycopg.Error) -> TidingsError | None:
+    """Return our error for a statement of Tidings; that the server gave it up is no fault of the handler's."""
+    return gave_way(error) if is_canceled(error) else failure(error)
+
+
 class BlockingSession:
     """Implements the store's Session on a sync connection. Its coroutines never wait: they block."""
 
@@ -180,7 +185,7 @@ class BlockingSession:
         try:
             return RawCursor(self._connection, row_factory=tuple_row).execute(sql.encode(), args)
         except psycopg.Error as error:
-            raise failure(error) or error from error
+            raise _of_ours(error) or error from error
 
     async def rows(self, sql: str, *args: Any) -> Rows:
         """Execute one statement; return its rows."""
@@ -210,7 +215,7 @@ class AsyncSession:
         try:
             return await AsyncRawCursor(self._connection, row_factory=tuple_row).execute(sql.encode(), args)
         except psycopg.Error as error:
-            raise failure(error) or error from error
+            raise _of_ours(error) or error from error
 
     async def rows(self, sql: str, *args: Any) -> Rows:
         """Execute one statement; return its rows."""

@@ -18,6 +18,7 @@ from sqlalchemy.sql.elements import SavepointClause
 from tidings.consuming.executor import Executor, driven
 from tidings.errors import ServiceError
 from tidings.events import Envelope, Event
+from tidings.integrations.ending import not_yours
 from tidings.integrations.joining import AsyncBegun, AsyncExecutor, Publisher, flush, publisher_on
 from tidings.integrations.sqlalchemy_sessions import (
     HELD,
@@ -25,7 +26,6 @@ from tidings.integrations.sqlalchemy_sessions import (
     OpenSession,
     failure,
     holding,
-    not_yours,
     session_on,
 )
 from tidings.integrations.threads import Begun, BlockingExecutor

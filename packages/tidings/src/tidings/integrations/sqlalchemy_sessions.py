@@ -16,10 +16,11 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidings.backends.postgres.driver import HeldSession, Rows, of_the_server
+from tidings.backends.postgres.driver import HeldSession, Rows, gave_way, is_canceled, of_the_server
 from tidings.backends.postgres.driver import Session as StoreSession
 from tidings.consuming.executor import driven
 from tidings.errors import ServiceError, StatementError, StoreUnavailableError, TidingsError
+from tidings.integrations.ending import not_yours
 
 
 class Held:
@@ -40,14 +41,6 @@ def holding(connection: Connection) -> Iterator[Held]:
         yield held
     finally:
         del HELD[connection]
-
-
-def not_yours() -> StatementError:
-    """Return the error of a handler that ended its transaction."""
-    return StatementError(
-        "The handler ended its session's transaction (by commit() or rollback(), or by going on after a failed flush). "
-        "It belongs to Tidings, which commits it together with the event: write, flush() and return; raise to undo."
-    )
 
 
 _ENDED = (InvalidRequestError, PendingRollbackError, ResourceClosedError)
@@ -104,6 +97,8 @@ class _DriverSqlSession:
         try:
             return self._connection.exec_driver_sql(sql, tuple(args))
         except DBAPIError as error:
+            if is_canceled(error.orig):
+                raise gave_way(error.orig) from error.orig
             raise failure(error) or error from error
 
     async def rows(self, sql: str, *args: Any) -> Rows:

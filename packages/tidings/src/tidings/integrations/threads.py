@@ -12,7 +12,8 @@ from tidings.backends.postgres.driver import Rows, Session
 from tidings.consuming.executor import driven
 from tidings.consuming.threads import Threads
 from tidings.errors import TidingsError
-from tidings.integrations.joining import READ_COMMITTED, Joined, postgres_store, too_long
+from tidings.integrations.ending import Watch
+from tidings.integrations.joining import Joined, postgres_store, too_long
 from tidings.publishing.transaction import SyncTransaction, Transaction
 from tidings.store import Store
 
@@ -135,19 +136,22 @@ class BlockingExecutor:
         postgres = postgres_store(store, "executor=")
         thread = _Thread(self._idle.pop() if self._idle else Threads(1, "tidings-executor"))
         block = self._begin()
-        limit = asyncio.timeout(postgres.hold_limit)
+        limit, watch = asyncio.timeout(postgres.hold_limit), Watch(postgres)
         joined = raw = None
         try:
             async with limit:
                 session, hand, key, raw = await self._ours(thread, block.__enter__)
-                await self._ours(thread, driven, session.script(READ_COMMITTED))
-                statements = postgres.statements_on(_ThreadSession(session, thread))
-                joined = _JoinedThere(statements, postgres.lanes, hand, key)
+                await self._ours(thread, driven, watch.begin(session))
+                there = _ThreadSession(session, thread)
+                joined = _JoinedThere(postgres.statements_on(there), there, watch, postgres.lanes, hand, key)
                 joined.thread = thread
                 yield joined
+                watch.ending = True
                 await self._ours(thread, block.__exit__, None, None, None)
         except BaseException as error:
             await self._undo(thread, block, raw, error)
+            if isinstance(error, Exception):
+                await watch.check_undone(error)
             if isinstance(error, TimeoutError) and limit.expired():
                 raise too_long(postgres.hold_limit) from error
             raise
@@ -188,14 +192,16 @@ class BlockingExecutor:
     def here(self, store: Store, loop: asyncio.AbstractEventLoop) -> Iterator[Joined]:
         """Open a transaction in the thread that calls; past the limit of its time the connection is cut off."""
         postgres = postgres_store(store, "executor=")
-        joined = None
+        joined, watch = None, Watch(postgres)
         expired = threading.Event()
         try:
             with self._begin() as (session, hand, key, raw), _cut_after(postgres.hold_limit, raw, expired):
-                driven(session.script(READ_COMMITTED))
-                joined = _JoinedThere(postgres.statements_on(session), postgres.lanes, hand, key)
+                driven(watch.begin(session))
+                joined = _JoinedThere(postgres.statements_on(session), session, watch, postgres.lanes, hand, key)
                 yield joined
+                watch.ending = True
         except Exception as error:
+            asyncio.run_coroutine_threadsafe(watch.check_undone(error), loop).result()
             if expired.is_set():
                 raise too_long(postgres.hold_limit) from error
             raise self.failure(error) or error from error

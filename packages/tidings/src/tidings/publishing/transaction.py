@@ -264,6 +264,11 @@ class Transaction(Queries):
         self._open = False
         if self.failure is not None:
             raise self.failure
+        if self.opened is not None:
+            try:
+                await self.opened.check()
+            except StoreError as error:
+                raise self._noted(error)  # noqa: B904 - it is the same error
         if self.spoken and self._guarded:
             await self._statements.release()
 

@@ -61,7 +61,7 @@ def translated(error: BaseException) -> TidingsError | None:
     if isinstance(error, asyncpg.InvalidCachedStatementError):
         return StoreBusyError(f"A table was changed meanwhile ({error}). It is tried again.")
     if is_canceled(error):  # of our own: it waited for a lock
-        return StoreBusyError(f"Postgres gave a statement of Tidings up ({error}). It is tried again.")
+        return gave_way(error)
     if isinstance(error, asyncpg.PostgresError):
         return of_the_server(error)
     if isinstance(error, TimeoutError):
@@ -69,6 +69,11 @@ def translated(error: BaseException) -> TidingsError | None:
     if isinstance(error, _LOST):
         return StoreUnavailableError(f"The connection to the database broke ({error}). It is tried again.")
     return None
+
+
+def gave_way(error: object) -> StoreBusyError:
+    """Return our error for a statement of Tidings that the server gave up: it says nothing of the user's."""
+    return StoreBusyError(f"Postgres gave a statement of Tidings up ({error}). It is tried again.")
 
 
 def gave_up(error: object) -> StatementError:

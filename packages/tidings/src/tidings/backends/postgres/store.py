@@ -27,6 +27,7 @@ from tidings.backends.postgres.driver import (
     transaction_on,
 )
 from tidings.backends.postgres.fence import WHICH_SERVER, Fence, holder
+from tidings.backends.postgres.greeting import Greeting, greet
 from tidings.backends.postgres.notices import Notices
 from tidings.backends.postgres.partitions import Partitions
 from tidings.backends.postgres.shared import SharedCommits
@@ -65,17 +66,6 @@ MIGRATION_TRIES, MIGRATION_PAUSE = 30, 1.0
 PARTITION_SECONDS = 120.0
 """So long one change of partitions may take. Most of it is counting, which nobody waits for."""
 
-_OF_A_SESSION = {
-    "default_transaction_isolation": "read committed",
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "30s",
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "4",
-}
-"""What the server is told, whatever the database's defaults. It ends the transaction of a machine that is gone or
-frozen, for it would hold the fence; statements have limits of ours, which know whose statement it is."""
-
 _NO_TIMEOUT = "SET LOCAL statement_timeout = 0"
 
 
@@ -96,7 +86,7 @@ class PostgresStore:
         self.append_sql = APPEND_ONE
         self.host = this_host()
         self.hold_limit = HOLD_LIMIT
-        self.pooled = False
+        self.greeting = Greeting()
         self._url = url
         self._world = world
         self._pool: asyncpg.Pool[Any] | None = None
@@ -118,20 +108,19 @@ class PostgresStore:
         # Of several hosts the one that takes writes; a single one is asked by the fence.
         self._target = "read-write" if "," in self._url and not read_only else None
         async with connecting():
-            self.pooled = await self._is_pooled()
+            self.greeting = await greet(self._connect)
             self._pool = await asyncpg.create_pool(
                 self._url,
                 connect=connect,
                 min_size=0,
                 max_size=CONNECTIONS,
-                statement_cache_size=0 if self.pooled else 200,
+                statement_cache_size=0 if self.greeting.pooled else 200,
                 reset=_no_reset,
                 init=self._met,
                 target_session_attrs=self._target,
                 timeout=CONNECT_SECONDS,
                 command_timeout=ANSWER_SECONDS,
-                # Of others a pooler refuses a connection.
-                server_settings={"application_name": "tidings", **({} if self.pooled else _OF_A_SESSION)},
+                server_settings=self.greeting.settings,
             )
         self._session = BorrowingSession(self._open_pool)
         self._fence = Fence(self._session, read_only=read_only)
@@ -140,7 +129,7 @@ class PostgresStore:
         except BaseException:
             await self.close()
             raise
-        if not self.pooled and not read_only:
+        if not self.greeting.pooled and not read_only:
             await self._listen()
 
     async def _listen(self) -> None:
@@ -160,20 +149,6 @@ class PostgresStore:
         await migrations.check(self._session)
         self.lanes = int((await self._session.rows("SELECT value FROM tidings.meta WHERE name = 'lanes'"))[0][0])
         self.reading = PostgresStatements(self._session, self.lanes, self._fence)
-
-    async def _is_pooled(self) -> bool:
-        """Say whether a pooler stands between: it hands out a process id that is not the server's."""
-        connection = await self._connect(statement_cache_size=0)
-        try:
-            pooled: bool = await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid()
-        finally:
-            await connection.close()
-        if pooled:
-            log.warning(
-                "A connection pooler stands before the database: LISTEN and prepared statements do not work through "
-                "it, so the log is polled. Give the store a direct address for shorter waits."
-            )
-        return pooled
 
     async def _connect(self, **options: Any) -> "asyncpg.Connection[Any]":
         limits = {"timeout": CONNECT_SECONDS, "command_timeout": ANSWER_SECONDS}
@@ -272,11 +247,11 @@ class PostgresStore:
                 async with transaction_on(connection, self.hold_limit, session):
                     yield statements
                     statements.check_whole()
-                    if statements.spoken and self.pooled:
+                    if statements.spoken and self.greeting.pooled:
                         await session.script(FORGET_WITHIN)
             finally:
                 self._holders.discard(task)
-                if statements.spoken and not self.pooled:
+                if statements.spoken and not self.greeting.pooled:
                     await forget(connection)
         self.notify(statements.touched)
 
@@ -335,7 +310,7 @@ class PostgresStore:
         """
         safe = await self._fence.look()
         now = asyncio.get_running_loop().time()
-        net = now - self._last_net > (NET_SECONDS if self.pooled else NET_WITH_NOTICES)
+        net = now - self._last_net > (NET_SECONDS if self.greeting.pooled else NET_WITH_NOTICES)
         if safe != self._woken or net:
             self._woken = safe
             self._last_net = now if net else self._last_net
@@ -380,7 +355,7 @@ class PostgresStore:
             "database": f"Postgres {version}",
             "bytes": size,
             "lanes": self.lanes,
-            "pooler": self.pooled,
+            "pooler": self.greeting.pooled,
             "safe position": self._fence.safe,
             "fence held by": held_by,
             "fence held seconds": seconds,
