@@ -294,3 +294,28 @@ def test_discarding_asks_for_a_reason(browse, letters) -> None:
     assert client.post(PAGE, {**chosen, "reason": "test data"}).status_code == 302
     assert states() == ["dead", "discarded", "discarded"]
     assert said("SELECT DISTINCT actor, reason FROM tidings.held WHERE state = 'discarded'") == [("bob", "test data")]
+
+
+async def test_a_commit_as_sql_is_noticed_and_nothing_is_done_twice(service, database, Placed, log) -> None:  # noqa: N803
+    tried: list[str] = []
+
+    @service.subscribe(Placed, ordered=True, retry=SOON, executor=django_executor())
+    def charge(event: Placed) -> None:  # type: ignore[valid-type]
+        tried.append(event.order_id)
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO charges (order_id, attempt) VALUES (%s, 1)", [event.order_id])
+            cursor.execute("COMMIT")
+        if event.order_id == "raises":
+            raise ValueError("after it")
+
+    async with service, asyncio.timeout(20):
+        await service.publish(Placed(order_id="raises"))
+        await service.publish(Placed(order_id="returns"))
+        while len(held := await log.rows("SELECT attempts, reason FROM tidings.held WHERE state = 'dead'")) < 2:
+            await asyncio.sleep(0.02)
+    assert all(attempts == 1 and "take the COMMIT out" in reason for attempts, reason in held)
+    assert sorted(tried) == ["raises", "returns"]
+    assert await log.rows("SELECT order_id, count(*) FROM charges GROUP BY 1 ORDER BY 1") == [
+        ("raises", 1),
+        ("returns", 1),
+    ]

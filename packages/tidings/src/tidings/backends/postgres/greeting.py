@@ -7,6 +7,8 @@ from typing import Any
 import asyncpg
 from msgspec import Struct
 
+from tidings.errors import ServiceError
+
 log = logging.getLogger("tidings")
 
 _OF_A_SESSION = {
@@ -22,6 +24,10 @@ frozen, for it would hold the fence; statements have limits of ours, which know 
 
 LIMITS_TRANSACTIONS = 17
 """Since this version of Postgres there is a transaction_timeout."""
+
+
+_HOLD_EVERYTHING = ("UTF8", "SQL_ASCII")
+"""Encodings of a database that take every text; the second is that of one made without a locale."""
 
 
 class Greeting(Struct, frozen=True):
@@ -40,13 +46,22 @@ class Greeting(Struct, frozen=True):
 
 
 async def greet(connect: Callable[..., Awaitable["asyncpg.Connection[Any]"]]) -> Greeting:
-    """Ask a server on a connection of its own; a pooler hands out a process id that is not the server's."""
+    """Ask a server on a connection of its own; raises ServiceError for a database that cannot hold every text.
+
+    A pooler is known by its process id, which is not the server's.
+    """
     connection = await connect(statement_cache_size=0)
     try:
         pooled: bool = await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid()
         version = connection.get_server_version().major
+        encoding = connection.get_settings().server_encoding
     finally:
         await connection.close()
+    if encoding not in _HOLD_EVERYTHING:
+        raise ServiceError(
+            f"The database has the encoding {encoding}, but events hold text of every script: make one with "
+            "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+        )
     if pooled:
         log.warning(
             "A connection pooler stands before the database: LISTEN and prepared statements do not work through "
