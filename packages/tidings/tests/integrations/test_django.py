@@ -311,7 +311,7 @@ async def test_a_commit_as_sql_is_noticed_and_nothing_is_done_twice(service, dat
     async with service, asyncio.timeout(20):
         await service.publish(Placed(order_id="raises"))
         await service.publish(Placed(order_id="returns"))
-        while len(held := await log.rows("SELECT attempts, reason FROM tidings.held WHERE state = 'dead'")) < 2:
+        while len(held := await log.rows("SELECT attempts, reason FROM tidings.held WHERE state = 'dead'")) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert all(attempts == 1 and "take the COMMIT out" in reason for attempts, reason in held)
     assert sorted(tried) == ["raises", "returns"]

@@ -1,4 +1,4 @@
-"""The view of events that shows what jsonb does not take: the library's own migration, for who has the first already."""
+"""The library's own migrations since the first, up to the view that shows every event."""
 
 from typing import Any
 
