@@ -1,8 +1,10 @@
 """A real service for each test, on each store: a fresh folder, a fresh database, real rendering processes."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from adexport.exporting import Exporting, Prepared
 from adexport.queries import ExportSummary
 from adexport.requests import ExportRequest, convert
 from adexport.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 DESIGN: dict[str, Any] = {
     "version": 1,

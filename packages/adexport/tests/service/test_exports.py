@@ -7,6 +7,7 @@ from io import BytesIO
 
 import msgspec
 import pytest
+from generated_files import generated_file
 from PIL import Image
 
 from adexport.adapters.local_files import LocalFiles
@@ -18,7 +19,6 @@ from adexport.events import (
     AdGenerationFailed,
     ExportCheckDue,
     FailedCell,
-    GeneratedFile,
 )
 from adexport.export import NotNowError
 from adexport.exporting import PreflightError
@@ -227,7 +227,7 @@ async def test_planning_cuts_batches_of_half_a_second(open_driver):
 
 async def test_results_commute_and_repeat_without_effect(open_driver):
     """Late, doubled and reordered results all lead to the same counts."""
-    files = [_file(index) for index in range(4)]
+    files = [generated_file(index) for index in range(4)]
     failures = [FailedCell(index=index, cause="render", reason="No.") for index in range(4)]
     events = [
         AdGenerated(export_id="x", round=1, count=2, total_bytes=20, seconds=1, files=files[:2]),
@@ -276,21 +276,6 @@ async def test_what_was_accepted_is_made_by_a_later_process(open_driver):
 
 def _requested(export_id):
     return AdExportRequested(export_id=export_id, round=1, snapshot="0" * 64, files=4)
-
-
-def _file(index):
-    return GeneratedFile(
-        index=index,
-        key=f"key {index}",
-        url="sha256:0",
-        format="jpeg",
-        width=300,
-        height=250,
-        bytes=10,
-        sha256="0" * 64,
-        seconds=0.1,
-        quality="quality 90",
-    )
 
 
 def _fields(event):

@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from generated_files import generated
 
 import adexport
 from adexport import projections
@@ -12,12 +13,10 @@ from adexport.catalogue import Catalogue
 from adexport.consumers import subscribe_planning
 from adexport.events import (
     AdExportRequested,
-    AdGenerated,
     CleaningDue,
     ExportCheckDue,
     ExportCompleted,
     ExportFailed,
-    GeneratedFile,
     RenderBatchRequested,
 )
 from adexport.exporting import Exporting
@@ -45,24 +44,7 @@ class Stage:
         await self.h.settled()
 
     async def deliver(self, *indexes: int) -> None:
-        files = [
-            GeneratedFile(
-                index=index,
-                key=str(index),
-                url="",
-                format="png",
-                width=2000,
-                height=2000,
-                bytes=7,
-                sha256="0" * 64,
-                seconds=0.1,
-                quality="lossless",
-            )
-            for index in indexes
-        ]
-        total = sum(file.bytes for file in files)
-        event = AdGenerated(export_id="one", round=1, count=len(files), total_bytes=total, seconds=1, files=files)
-        await self.h.settled(await self.h.publish(event))
+        await self.h.settled(await self.h.publish(generated("one", *indexes)))
 
     async def kinds(self) -> list[str]:
         return [entry.kind for entry in await self.queries.export_timeline("one")]

@@ -6,34 +6,14 @@ from contextlib import AsyncExitStack
 
 import httpx
 import pytest
+from generated_files import generated
 
 from adexport.bootstrap import build
 from adexport.entrypoints.http_api import create_app
-from adexport.events import AdGenerated, AdGenerationFailed, FailedCell, GeneratedFile
+from adexport.events import AdGenerationFailed, FailedCell
 from adexport.export import NotNowError
 from adexport.projections import update_read_model
 from adexport.settings import Settings
-
-
-def generated(export_id, *indexes):
-    files = [
-        GeneratedFile(
-            index=index,
-            key=str(index),
-            url="",
-            format="jpeg",
-            width=300,
-            height=250,
-            bytes=10,
-            sha256="0" * 64,
-            seconds=0.1,
-            quality="quality 90",
-        )
-        for index in indexes
-    ]
-    return AdGenerated(
-        export_id=export_id, round=1, count=len(files), total_bytes=10 * len(files), seconds=1, files=files
-    )
 
 
 def failed(export_id, *indexes):
