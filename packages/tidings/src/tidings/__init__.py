@@ -16,6 +16,8 @@ from tidings.errors import (
     NoUpcasterError,
     OperationError,
     ParkedEventError,
+    SagaDefinitionError,
+    SagaNotReadableError,
     ServiceError,
     StatementError,
     StoreBusyError,
@@ -41,6 +43,8 @@ from tidings.events import Envelope, Event, parse_json
 from tidings.operations.dead_letters import DeadLetter
 from tidings.publishing.appending import ANY, NO_STREAM, Expected
 from tidings.publishing.transaction import Row, SyncTransaction, Transaction
+from tidings.sagas.saga import CORRELATION, Saga, on, on_timer, starts, upcasts
+from tidings.sagas.steps import Facts, Step, steps
 from tidings.service import Service
 from tidings.sourcing.aggregate import Aggregate
 from tidings.sourcing.decider import Decider, Decision, Loaded
@@ -49,6 +53,7 @@ from tidings.sourcing.stream import Recorded
 
 __all__ = [
     "ANY",
+    "CORRELATION",
     "NO_STREAM",
     "Aggregate",
     "BlobsError",
@@ -64,6 +69,7 @@ __all__ = [
     "EventDefinitionError",
     "EventEncodeError",
     "Expected",
+    "Facts",
     "HandlerError",
     "HarnessTimeoutError",
     "LeaseLostError",
@@ -74,10 +80,14 @@ __all__ = [
     "Recorded",
     "RetryPolicy",
     "Row",
+    "Saga",
+    "SagaDefinitionError",
+    "SagaNotReadableError",
     "Service",
     "ServiceError",
     "Snapshots",
     "StatementError",
+    "Step",
     "StoreBusyError",
     "StoreError",
     "StoreFullError",
@@ -100,5 +110,10 @@ __all__ = [
     "UnknownEventTypeError",
     "UnknownEventVersionError",
     "Work",
+    "on",
+    "on_timer",
     "parse_json",
+    "starts",
+    "steps",
+    "upcasts",
 ]

@@ -7,12 +7,14 @@ from zlib import crc32
 import msgspec
 
 from tidings.events import Envelope
-from tidings.rows import Failure, Held, Ready, Record
+from tidings.rows import Failure, Held, Ready, Record, SagaNote, SagaRow
 from tidings.world import microseconds
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _failures = msgspec.json.Decoder(tuple[Failure, ...])
 _envelope = msgspec.json.Decoder(Envelope)
+_journal = msgspec.json.Decoder(tuple[SagaNote, ...])
+_timers = msgspec.json.Decoder(dict[str, str])
 _extensions = msgspec.json.Decoder(dict[str, str])
 
 ENVELOPE_NAMES = (
@@ -182,3 +184,51 @@ def ready_row(row: Ready) -> tuple[Any, ...]:
 def ready_of(row: Any) -> Ready:
     """Return the work of a row: READY_COLUMNS."""
     return Ready(row[0], row[1], row[2], row[3], row[4], row[5], row[6], unpack_failures(row[7]), row[8])
+
+
+SAGA_COLUMNS = (
+    "saga, id, status, version, state_version, state, needs, timers, journal, reason, started, updated, expires"
+)
+
+
+def saga_row(row: SagaRow) -> tuple[Any, ...]:
+    """Return the values of SAGA_COLUMNS."""
+    return (
+        row.saga,
+        row.id,
+        row.status,
+        row.version,
+        row.state_version,
+        row.state,
+        "\n".join(row.needs),
+        msgspec.json.encode(row.timers),
+        msgspec.json.encode(row.journal),
+        row.reason,
+        row.started,
+        row.updated,
+        row.expires,
+    )
+
+
+def needed(text: str) -> tuple[str, ...]:
+    """Return the names in the column `needs`."""
+    return tuple(text.split("\n")) if text else ()
+
+
+def saga(row: Any) -> SagaRow:
+    """Return the saga of a row of SAGA_COLUMNS."""
+    return SagaRow(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        bytes(row[5]),
+        needed(row[6]),
+        _timers.decode(row[7]),
+        _journal.decode(row[8]),
+        row[9],
+        row[10],
+        row[11],
+        row[12],
+    )

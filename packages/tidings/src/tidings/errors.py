@@ -9,8 +9,10 @@ TidingsError
 ├── ParkedEventError              not readable by this release: parked until one can
 │   ├── UnknownEventTypeError
 │   ├── UnknownEventVersionError
-│   └── NoUpcasterError
+│   ├── NoUpcasterError
+│   └── SagaNotReadableError      this release cannot go on with a saga that another one has begun
 ├── ServiceError                  a service, subscription or handler is declared or used wrongly
+│   ├── SagaDefinitionError       a saga is declared wrongly, or its state cannot be saved or read
 │   ├── HandlerError              its parameters do not say which shape it has
 │   └── SubscriptionVanishedError a name the store knows is gone from the code
 ├── StoreError                    the store refused or failed
@@ -103,8 +105,16 @@ class NoUpcasterError(ParkedEventError):
     """The chain of upcasters from the event's major version to the class has a gap."""
 
 
+class SagaNotReadableError(ParkedEventError):
+    """A saga stands at a step, or has a state, that this release does not have; its event waits for one that has."""
+
+
 class ServiceError(TidingsError):
     """A service, a subscription or a handler is declared or used in a way that cannot work."""
+
+
+class SagaDefinitionError(ServiceError):
+    """A saga is declared in a way that cannot work, or its state cannot be saved or read."""
 
 
 class HandlerError(ServiceError):

@@ -108,6 +108,43 @@ class Ready(Struct, frozen=True):
     since: int | None = None
 
 
+# States of a saga. The last two end it.
+RUNNING, COMPENSATING, STUCK, COMPLETED, COMPENSATED = "running", "compensating", "stuck", "completed", "compensated"
+FINISHED = (COMPLETED, COMPENSATED)
+
+
+class SagaNote(Struct, frozen=True):
+    """One line of a saga's journal: an event, what the saga's status was after it, and what it did."""
+
+    time: int
+    type: str
+    event_id: str
+    status: str
+    text: str
+
+
+class SagaRow(Struct, frozen=True):
+    """The state of one saga. `version` counts its changes, and is what a change compares; 0: it is not saved yet.
+
+    `needs`: steps that the code must have for it to go on. `timers`: name -> id of the signal that is scheduled.
+    `expires`: when a finished one may be forgotten. Times are microseconds.
+    """
+
+    saga: str
+    id: str
+    status: str
+    version: int
+    state_version: int
+    state: bytes
+    needs: tuple[str, ...] = ()
+    timers: dict[str, str] = {}
+    journal: tuple[SagaNote, ...] = ()
+    reason: str | None = None
+    started: int = 0
+    updated: int = 0
+    expires: int | None = None
+
+
 class Scheduled(Struct, frozen=True):
     """A publish that is not an event yet, and when it becomes one (microseconds)."""
 

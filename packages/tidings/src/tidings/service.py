@@ -21,9 +21,11 @@ from tidings.consuming.retry import RetryPolicy
 from tidings.consuming.subscription import Start, Subscription, check_options, shape_of
 from tidings.consuming.worker import CONSUMERS, RELAYS, Worker, handles
 from tidings.errors import ServiceError
-from tidings.events import Event, Registry, UpcastFunction, event_type, uuid7
+from tidings.events import INTERNAL, Event, Registry, UpcastFunction, event_type, uuid7
 from tidings.publishing.producer import Producer
 from tidings.rows import WorkerRow
+from tidings.sagas.coordinator import Coordinator, check_running
+from tidings.sagas.saga import Saga
 from tidings.sourcing.remembering import Remembering
 from tidings.store import Store
 from tidings.transport import Transport
@@ -93,6 +95,7 @@ class Service(Remembering):
         self.grace = grace
         self._horizon = horizon
         self._subscriptions: dict[str, Subscription] = {}
+        self._sagas: list[type[Saga[Any]]] = []
         self._schemas: list[str] = []
         self._carried: set[str] = set()
         self._entered: AbstractAsyncContextManager[Service] | None = None
@@ -150,6 +153,7 @@ class Service(Remembering):
                 time_limit=time_limit, after_dead=after_dead, pause_after=pause_after, start=start,
                 renamed_from=renamed_from, executor=executor,
             )  # fmt: skip
+            self.register(*events)
             return handler
 
         return declare
@@ -162,16 +166,45 @@ class Service(Remembering):
         check_options(name, options["concurrency"], options["start"], options["after_dead"], options["pause_after"])
         if name in self._subscriptions:
             raise ServiceError(f"Two subscriptions are named {name!r}: give one of them name=….")
-        self.register(*events)
+        for cls in events:
+            self.registry.register(cls)
         # The shape is read at start-up, when every name of the module is there.
         self._subscriptions[name] = Subscription(
             name=name, events=tuple(events), handler=handler, kind="", is_async=True, takes_second=True, **options
         )
 
+    def saga(
+        self,
+        saga: type[Saga[Any]],
+        *,
+        ordered: bool | Literal["log"] = "log",
+        retry: RetryPolicy | None = None,
+        after_dead: Literal["block", "continue"] = "block",
+        pause_after: int | None = 20,
+        start: Start = "now",
+        keep: timedelta = timedelta(days=30),
+    ) -> None:
+        """Run sagas of a class here: a subscription of the saga's name, with a state.
+
+        `keep`: how long a finished saga is kept, so that late answers find it. The other options are those of
+        `subscribe`. Raises SagaDefinitionError, ServiceError.
+        """
+        declared = saga.__saga__
+        self.register(*declared.events)
+        self.registry.register(declared.signal)
+        self._sagas.append(saga)
+        self._declare(
+            Coordinator(saga, self.registry, self.name, keep), (*declared.events, declared.signal), name=declared.name,
+            ordered=bool(ordered), as_logged=ordered == "log", concurrency=1, retry=retry or RetryPolicy(),
+            time_limit=None, after_dead=after_dead, pause_after=pause_after, start=start, renamed_from=None,
+            executor=None,
+        )  # fmt: skip
+
     def register(self, *events: type[Event]) -> None:
         """Make event classes known that are published or upcast here, without subscribing to them."""
         for cls in events:
-            event_type(cls)
+            if event_type(cls).name.startswith(INTERNAL):
+                raise ServiceError(f"{cls.__name__} cannot begin its name with {INTERNAL}: that is the library's own.")
             self.registry.register(cls)
 
     def carry(self, *events: type[Event]) -> None:
@@ -220,6 +253,8 @@ class Service(Remembering):
         try:
             for script in self._schemas:
                 await self.store.script(script)
+            for saga in self._sagas if consumers else ():
+                await check_running(self.store.reading, saga)
             async with AsyncExitStack() as opened:
                 for transport in {one: None for one in (self.transport, self.inward) if one is not None}:
                     await transport.open()

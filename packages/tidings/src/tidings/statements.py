@@ -10,6 +10,7 @@ from tidings.rows import (
     Page,
     Ready,
     Record,
+    SagaRow,
     Scheduled,
     SnapshotRow,
     StreamHead,
@@ -266,6 +267,30 @@ class StreamStatements(Protocol):
         """Keep a state in place of an older one, or of one that another version of its class wrote."""
 
 
+class SagaStatements(Protocol):
+    """What is said of sagas. `save_saga` compares and sets: False means that another transaction was faster."""
+
+    async def load_saga(self, saga_name: str, saga_id: str) -> SagaRow | None:
+        """Return a saga as it is now, None if none has begun."""
+
+    async def save_saga(self, row: SagaRow) -> bool:
+        """Write a saga in the version after the one that the store has; False if the store has another."""
+
+    async def sagas(
+        self, saga_name: str | None, statuses: Sequence[str], after: tuple[str, str], limit: int
+    ) -> list[SagaRow]:
+        """Return sagas in some states, in order of name and id, after one of them; of one name or of all."""
+
+    async def saga_counts(self) -> dict[tuple[str, str], int]:
+        """Return how many sagas of each name are in each state."""
+
+    async def saga_needs(self, saga_name: str) -> list[tuple[tuple[str, ...], int]]:
+        """Return what the unfinished sagas of a name need of the code, each once, and how many need it."""
+
+    async def forget_sagas(self, now: int, limit: int) -> int:
+        """Forget finished sagas that have expired; return how many."""
+
+
 class Statements(
     UserStatements,
     LogStatements,
@@ -274,6 +299,7 @@ class Statements(
     ReadyStatements,
     ScheduledStatements,
     StreamStatements,
+    SagaStatements,
     Protocol,
 ):
     """Everything that is said to the store within one transaction. None of it commits."""

@@ -15,7 +15,7 @@ Upkept = tuple[dict[str, int], list[str]]
 # Topics besides event types: what a commit may have changed.
 READY_CHANGED, HELD_CHANGED, KEY_RELEASED = "#ready", "#held", "#key"
 SCHEDULED_CHANGED, SUBSCRIPTION_CHANGED, LOG_CHANGED = "#scheduled", "#subscription", "#log"
-PROGRESS_CHANGED = "#progress"
+PROGRESS_CHANGED, SAGA_CHANGED = "#progress", "#saga"
 
 
 async def append_to_stream(statements: Statements, append: Append) -> int | None:

@@ -7,7 +7,7 @@ from msgspec import Struct
 from tidings.store import Store
 
 AT_ONCE = 5000
-"""Admissions that one transaction forgets at most: a few milliseconds, because everybody else may wait meanwhile."""
+"""Admissions or sagas that one transaction forgets at most: a few milliseconds, because everybody may wait for it."""
 
 
 class Maintained(Struct, frozen=True):
@@ -29,6 +29,8 @@ async def maintain(
     `horizon`: microseconds; a longer one that a service has said counts instead. `keeps`: retention classes to come.
     """
     dropped, left = await store.upkeep(keeps, now, progress)
+    while await store.run(lambda statements: statements.forget_sagas(now, AT_ONCE)):
+        pass
     before = now - max(horizon, await store.reading.horizon())
     admitted = 0
     while number := await store.run(lambda statements: statements.forget_admitted(before, AT_ONCE)):

@@ -8,7 +8,7 @@ from tidings.events.codec import (
     envelope_from_json,
     envelope_to_json,
 )
-from tidings.events.declaration import FOREVER, EventType, parse_version
+from tidings.events.declaration import FOREVER, INTERNAL, EventType, parse_version
 from tidings.events.envelope import UNDATED, Envelope, check, derive_id, uuid7
 from tidings.events.event import Event, event_type, key_of, reader, share_of
 from tidings.events.registry import Registry
@@ -18,6 +18,7 @@ from tidings.events.upcasting import Upcaster, UpcastFunction
 __all__ = [
     "CONTENT_TYPE",
     "FOREVER",
+    "INTERNAL",
     "MAX_BYTES",
     "MAX_DEPTH",
     "MAX_ENVELOPE_BYTES",

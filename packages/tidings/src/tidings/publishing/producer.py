@@ -93,6 +93,10 @@ class StableIds:
         self._ordinal += 1
         return event_id
 
+    def named(self, name: str) -> str:
+        """Return an id for a name: whatever else is published, it stays the same."""
+        return derive_id(self._incoming.source, self._incoming.id, f"{self._subscription}\n*{name}", 0)
+
     def idempotency_key(self) -> str:
         """Return the key for effects outside the transaction."""
         return derive_id(self._incoming.source, self._incoming.id, self._subscription, -1)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from tidings.events import Envelope
+from tidings.events import INTERNAL, Envelope
 from tidings.points import reach
 from tidings.rows import BEHIND, DEAD, RETRY, Held, Record
 from tidings.store import Store
@@ -36,7 +36,7 @@ class Relay:
 
         Returns the positions of those that the broker may take later, and whether it took any.
         """
-        own = [record for record in records if record.envelope.source == self._source]
+        own = [record for record in records if self._goes_out(record.envelope)]
         keys = sorted({record.envelope.key for record in own if record.envelope.key is not None})
         closed = await self._store.reading.closed_keys(self._name, keys) if holding and keys else set()
         behind = [record for record in own if record.envelope.key in closed]
@@ -47,6 +47,9 @@ class Relay:
         await settle(held, records[-1].position)
         failed = [row.position for row in held if row.state == RETRY]
         return failed, len(held) < len(records)
+
+    def _goes_out(self, envelope: Envelope) -> bool:
+        return envelope.source == self._source and not envelope.type.startswith(INTERNAL)
 
     async def send_again(self, record: Record, row: Held) -> Held | None:
         """Send a held record again; return its new row, or None if it was taken."""

@@ -1,7 +1,8 @@
 """The user's hand on a transaction: SQL, and events that are published if and only if it commits."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -234,6 +235,20 @@ class Transaction(Queries):
     def now(self) -> datetime:
         """Return the service's present time."""
         return moment(self._world.now())
+
+    def stable_id(self, name: str) -> str:
+        """Return an id of this delivery and a name, the same on every attempt. Only in a handler."""
+        assert self._ids is not None
+        return self._ids.named(name)
+
+    @asynccontextmanager
+    async def speaking(self) -> AsyncIterator[Statements]:
+        """Give the store's own statements within this transaction. For the library's own use."""
+        try:
+            await self._ready()
+            yield self._statements
+        except StoreError as error:
+            raise self._noted(error)  # noqa: B904 - it is the same error
 
     @property
     def hand(self) -> Any:

@@ -11,6 +11,7 @@ from tidings.backends.postgres.statements.held import HeldStatements
 from tidings.backends.postgres.statements.log import LogStatements
 from tidings.backends.postgres.statements.progress import ProgressStatements
 from tidings.backends.postgres.statements.ready import ReadyStatements
+from tidings.backends.postgres.statements.sagas import SagaStatements
 from tidings.backends.postgres.statements.scheduled import ScheduledStatements
 from tidings.backends.postgres.statements.streams import StreamStatements
 from tidings.errors import StatementError, StoreBusyError
@@ -21,7 +22,13 @@ _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*\n|/\*.*?\*/)*([A-Za-z]*)", re.DOTALL)
 
 
 class PostgresStatements(
-    LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements, StreamStatements
+    LogStatements,
+    ProgressStatements,
+    HeldStatements,
+    ReadyStatements,
+    ScheduledStatements,
+    StreamStatements,
+    SagaStatements,
 ):
     """Implements tidings.store.Statements on a session. `spoken`: the user's SQL was said on it."""
 

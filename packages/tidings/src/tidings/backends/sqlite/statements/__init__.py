@@ -9,6 +9,7 @@ from tidings.backends.sqlite.statements.log import LogStatements
 from tidings.backends.sqlite.statements.progress import ProgressStatements
 from tidings.backends.sqlite.statements.ready import ReadyStatements
 from tidings.backends.sqlite.statements.rows import Appended
+from tidings.backends.sqlite.statements.sagas import SagaStatements
 from tidings.backends.sqlite.statements.scheduled import ScheduledStatements
 from tidings.backends.sqlite.statements.streams import StreamStatements
 from tidings.errors import StatementError, StoreError, TidingsError
@@ -16,7 +17,13 @@ from tidings.statements import Value
 
 
 class SqliteStatements(
-    LogStatements, ProgressStatements, HeldStatements, ReadyStatements, ScheduledStatements, StreamStatements
+    LogStatements,
+    ProgressStatements,
+    HeldStatements,
+    ReadyStatements,
+    ScheduledStatements,
+    StreamStatements,
+    SagaStatements,
 ):
     """Implements tidings.store.Statements over one connection.
 

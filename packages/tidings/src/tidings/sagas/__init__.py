@@ -1,0 +1,1 @@
+"""Sagas: one business transaction over several services, with a durable state, timers and compensations."""
