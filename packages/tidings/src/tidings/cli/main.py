@@ -11,6 +11,7 @@ from tidings.cli.failing import BUG, NOT_SO, USAGE, CommandError, of_library, of
 from tidings.cli.inspect import list_subscriptions, store_status, tail, where
 from tidings.cli.repair import forget, maintain, migrate, narrow, pause, resume
 from tidings.cli.run import run
+from tidings.cli.sagas import cancel_saga, list_sagas, resume_saga, show_saga, skip_compensation
 from tidings.cli.showing import tell
 from tidings.errors import TidingsError
 
@@ -36,6 +37,11 @@ def dlq() -> None:
 
 
 @tidings.group()
+def saga() -> None:
+    """Sagas: list, show, resume, skip, cancel."""
+
+
+@tidings.group()
 def store() -> None:
     """The store: its state, its migrations, its upkeep."""
 
@@ -49,6 +55,8 @@ for command in (run, where, tail):
     tidings.add_command(command)
 for command in (list_letters, show_letter, redrive, discard):
     dlq.add_command(command)
+for command in (list_sagas, show_saga, resume_saga, skip_compensation, cancel_saga):
+    saga.add_command(command)
 for command in (store_status, migrate, maintain):
     store.add_command(command)
 for command in (list_subscriptions, forget, narrow, pause, resume, lock):

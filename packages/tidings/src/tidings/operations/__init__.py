@@ -6,6 +6,7 @@ Every time is in microseconds since 1970 UTC, and `now` is given by the caller.
 from tidings.operations.dead_letters import DeadLetter, Filter, Outcome, discard, letters, redrive
 from tidings.operations.lock import Difference, declared, differences, lock_from_json, lock_to_json
 from tidings.operations.overview import Status, SubscriptionStatus, WorkerStatus, status, tail
+from tidings.operations.sagas import UNFINISHED, SagaDetail, cancel_saga, resume_saga, saga, sagas, skip_compensation
 from tidings.operations.subscriptions import forget, narrow, pause, resume
 from tidings.operations.upkeep import DAY, Maintained, Migration, maintain, migrate, migrations
 from tidings.operations.whereabouts import NOT_ITS_OWN, Place, Whereabouts, where
@@ -13,6 +14,7 @@ from tidings.operations.whereabouts import NOT_ITS_OWN, Place, Whereabouts, wher
 __all__ = [
     "DAY",
     "NOT_ITS_OWN",
+    "UNFINISHED",
     "DeadLetter",
     "Difference",
     "Filter",
@@ -20,10 +22,12 @@ __all__ = [
     "Migration",
     "Outcome",
     "Place",
+    "SagaDetail",
     "Status",
     "SubscriptionStatus",
     "Whereabouts",
     "WorkerStatus",
+    "cancel_saga",
     "declared",
     "differences",
     "discard",
@@ -38,6 +42,10 @@ __all__ = [
     "pause",
     "redrive",
     "resume",
+    "resume_saga",
+    "saga",
+    "sagas",
+    "skip_compensation",
     "status",
     "tail",
     "where",

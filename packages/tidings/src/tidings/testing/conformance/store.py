@@ -7,11 +7,12 @@ from pathlib import Path
 from tidings.store import Store
 from tidings.testing.conformance.exceptions import ExceptionSuite
 from tidings.testing.conformance.log import LogSuite
+from tidings.testing.conformance.sagas import SagaSuite
 from tidings.testing.conformance.streams import StreamSuite
 from tidings.testing.conformance.transactions import TransactionSuite
 
 
-class StoreSuite(LogSuite, ExceptionSuite, StreamSuite, TransactionSuite):
+class StoreSuite(LogSuite, ExceptionSuite, StreamSuite, SagaSuite, TransactionSuite):
     """Everything that the port promises. Subclasses say how to make a store; tests are coroutines."""
 
     def make(self, folder: Path) -> Store:
