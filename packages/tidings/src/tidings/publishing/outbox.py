@@ -55,12 +55,13 @@ def in_paramstyle(sql: str, paramstyle: str) -> str:
 class Outbox:
     """What one transaction will publish. Writing it early would hold up every reader of the log."""
 
-    __slots__ = ("chosen", "envelopes", "scheduled")
+    __slots__ = ("cancelled", "chosen", "envelopes", "scheduled")
 
     def __init__(self) -> None:
         self.envelopes: list[Envelope] = []
         self.scheduled: list[Scheduled] = []
         self.chosen: list[Envelope] = []
+        self.cancelled: list[int] = []
 
     def add(self, envelope: Envelope, due: int | None, *, chosen_id: bool = False) -> None:
         """Buffer an envelope; `chosen_id` says that the caller chose its id, and may repeat the call with it."""
@@ -71,18 +72,28 @@ class Outbox:
         else:
             self.envelopes.append(envelope)
 
-    def mark(self) -> tuple[int, int, int]:
-        """Return a place to which `cut` can return."""
-        return len(self.envelopes), len(self.scheduled), len(self.chosen)
+    def cancel(self, event_id: str) -> bool:
+        """Forget a publish that is to be scheduled by this transaction; say whether there is one."""
+        for place, row in enumerate(self.scheduled):
+            if row.envelope.id == event_id and place not in self.cancelled:
+                self.cancelled.append(place)
+                return True
+        return False
 
-    def cut(self, mark: tuple[int, int, int]) -> None:
+    def mark(self) -> tuple[int, int, int, int]:
+        """Return a place to which `cut` can return."""
+        return len(self.envelopes), len(self.scheduled), len(self.chosen), len(self.cancelled)
+
+    def cut(self, mark: tuple[int, int, int, int]) -> None:
         """Forget what was added after a mark."""
-        del self.envelopes[mark[0] :], self.scheduled[mark[1] :], self.chosen[mark[2] :]
+        del self.envelopes[mark[0] :], self.scheduled[mark[1] :], self.chosen[mark[2] :], self.cancelled[mark[3] :]
 
     async def flush(self, statements: Statements) -> None:
         """Write everything; what came under a chosen id only if it has not come before."""
-        if self.scheduled:
-            await statements.schedule(self.scheduled)
+        cancelled = set(self.cancelled)
+        scheduled = [row for place, row in enumerate(self.scheduled) if place not in cancelled]
+        if scheduled:
+            await statements.schedule(scheduled)
         if self.chosen:
             now = microseconds(self.chosen[-1].time)  # of these it is when they were published
             self.envelopes.extend(await statements.admit(self.chosen, undated_at=now))

@@ -228,7 +228,8 @@ class Transaction(Queries):
         """Cancel a delayed publish; False if it has become an event already, or is not known."""
         try:
             await self._ready()
-            return await self._statements.cancel(self._producer.source, event_id)
+            # What was planned in the same transaction is not in the store yet.
+            return self._outbox.cancel(event_id) or await self._statements.cancel(self._producer.source, event_id)
         except StoreError as error:
             raise self._noted(error)  # noqa: B904 - it is the same error
 

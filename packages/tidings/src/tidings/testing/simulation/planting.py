@@ -1,6 +1,6 @@
 """How a bug is planted: attributes that are replaced for the length of a block."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,9 +18,9 @@ def mutant(make: Callable[[], list[Patch]]) -> Callable[[], list[Patch]]:
 
 
 @contextmanager
-def planted(name: str | None) -> Iterator[None]:
+def planted(name: str | None, among: Mapping[str, Callable[[], list[Patch]]] = MUTANTS) -> Iterator[None]:
     """Plant a bug for the length of the block; None plants nothing. Raises KeyError for an unknown name."""
-    patches = MUTANTS[name]() if name is not None else []
+    patches = among[name]() if name is not None else []
     before = [(owner, attribute, vars(owner)[attribute]) for owner, attribute, _ in patches]
     for owner, attribute, instead in patches:
         setattr(owner, attribute, instead)
