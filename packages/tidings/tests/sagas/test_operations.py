@@ -100,17 +100,20 @@ async def test_wrong_names_are_told(h: Harness) -> None:
         await cancel_saga(h.service.store, "order", "o-1", actor=" ", reason="x", now=0)
 
 
-async def test_the_command_line(tmp_path: Path) -> None:
-    url = f"sqlite+apsw:///{tmp_path}/shop.db"
+class Shop:
+    """A service on a file, and the command line beside it."""
 
-    def run(*args: str, code: int = 0) -> str:
-        command = [sys.executable, "-m", "tidings.cli", "saga", *args, "--store", url]
+    def __init__(self, folder: Path) -> None:
+        self.url = f"sqlite+apsw:///{folder}/shop.db"
+
+    def run(self, *args: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "tidings.cli", "saga", *args, "--store", self.url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == code, done.stderr
         return done.stdout or done.stderr
 
-    async def serve(*events: Event, status: str, version: int = 1) -> None:
-        service = Service("shop", store=url)
+    async def serve(self, *events: Event, status: str, version: int = 1) -> None:
+        service = Service("shop", store=self.url)
         service.saga(order_saga())
         service.register(TakePayment, Refund, Refused, Release, Reserve)
         async with service, asyncio.timeout(20):
@@ -122,6 +125,10 @@ async def test_the_command_line(tmp_path: Path) -> None:
                     return
                 await asyncio.sleep(0.01)
 
+
+async def test_the_command_line(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    run, serve = shop.run, shop.serve
     await serve(OrderPlaced(order_id="o-1"), PaymentTaken(order_id="o-1"), status="running", version=2)
     assert "o-1  running       2  stock" in run("list")
     assert "called off" not in run("cancel", "order", "o-1", "--reason", "a mistake", "--yes")

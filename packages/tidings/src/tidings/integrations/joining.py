@@ -131,7 +131,7 @@ async def flush(outbox: Outbox, session: Session, publisher: Publisher) -> None:
         lanes = _lanes.get(publisher) or await _count_lanes(session)
         _lanes[publisher] = lanes
     await outbox.flush(PostgresStatements(session, lanes, Fence(session)))
-    outbox.cut((0, 0, 0))
+    outbox.cut((0, 0, 0, 0))
 
 
 async def _count_lanes(session: Session) -> int:

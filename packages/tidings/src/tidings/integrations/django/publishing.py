@@ -118,7 +118,7 @@ def _write(connection: BaseDatabaseWrapper, pending: list[_Pending]) -> None:
         outbox.scheduled += one.outbox.scheduled
         outbox.chosen += one.outbox.chosen
         outbox.envelopes += one.outbox.envelopes
-        one.outbox.cut((0, 0, 0))
+        one.outbox.cut((0, 0, 0, 0))
     try:
         for publisher, outbox in together.items():
             driven(flush(outbox, DjangoSession(connection), publisher))

@@ -54,12 +54,13 @@ class Report(Struct):
     events: int = 0
     crashes: list[str] = field(default_factory=list)
     points: Counter[str] = field(default_factory=Counter)
+    of: str = ""
 
     @property
     def replay(self) -> str:
         """The command that runs this seed again, step by step the same."""
         planted_bug = f" --mutant {self.mutant}" if self.mutant is not None else ""
-        return f"python -m tidings.testing.simulation --seed {self.seed}{planted_bug}"
+        return f"python -m tidings.testing.simulation{self.of} --seed {self.seed}{planted_bug}"
 
     def __str__(self) -> str:
         """Say what happened, and how to see it again."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from random import Random
@@ -15,7 +15,7 @@ from tidings.operations import resume_saga
 from tidings.rows import STUCK, SagaRow
 from tidings.service import Service
 from tidings.testing.simulation import saga_checks
-from tidings.testing.simulation.planting import planted
+from tidings.testing.simulation.planting import Patch, planted
 from tidings.testing.simulation.process import Process
 from tidings.testing.simulation.run import Report, Simulation
 from tidings.testing.simulation.saga_mutants import SAGA_MUTANTS
@@ -30,6 +30,7 @@ from tidings.testing.simulation.saga_workload import (
     Wanted,
     declare,
 )
+from tidings.testing.simulation.sweep import sweep
 from tidings.testing.unfinished import unfinished
 
 DAY = timedelta(days=1)
@@ -50,9 +51,14 @@ def simulate_sagas(seed: int, mutant: str | None = None) -> Report:
             simulation.close()
 
 
-def sagas_killing(mutant: str, most: int) -> Report | None:
-    """Return the report of the first seed, of so many, that finds a planted bug; None if all of them miss it."""
-    return next((report for seed in range(most) if (report := simulate_sagas(seed, mutant)).violations), None)
+def sweep_sagas(seeds: Iterable[int], *, jobs: int = 1, mutant: str | None = None) -> Iterator[Report]:
+    """Yield the report of every seed, in their order."""
+    return sweep(seeds, jobs=jobs, mutant=mutant, run=simulate_sagas)
+
+
+def sagas_killing(mutant: str, seeds: Iterable[int]) -> Report | None:
+    """Return the report of the first of some seeds that finds a planted bug; None if all of them miss it."""
+    return next((report for seed in seeds if (report := simulate_sagas(seed, mutant)).violations), None)
 
 
 class SagaSimulation(Simulation):
@@ -60,6 +66,7 @@ class SagaSimulation(Simulation):
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
+        self.report.of = " --sagas"
         self._jump = timedelta(0)
         self._mended = False
         self._draw = Random(self.random.random())
@@ -115,11 +122,9 @@ class SagaSimulation(Simulation):
         async def save_saga(statements: SagaStatements, row: SagaRow) -> bool:
             return self._draw.random() >= self._conflicts and await save(statements, row)
 
-        SagaStatements.save_saga = save_saga  # type: ignore[method-assign]
-        try:
+        patches: list[Patch] = [(SagaStatements, "save_saga", save_saga)]
+        with planted("faster", {"faster": lambda: patches}):
             yield
-        finally:
-            SagaStatements.save_saga = save  # type: ignore[method-assign]
 
     # Who uses it.
 

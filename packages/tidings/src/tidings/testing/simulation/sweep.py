@@ -1,6 +1,6 @@
 """Many seeds, shared out to a few processes: each runs one simulation at a time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -11,14 +11,20 @@ CHUNK = 20
 """Seeds that a process gets at a time."""
 
 
-def sweep(seeds: Iterable[int], *, jobs: int = 1, mutant: str | None = None) -> Iterator[Report]:
+Simulate = Callable[..., Report]
+"""Runs one seed, maybe with the planted bug `mutant`."""
+
+
+def sweep(
+    seeds: Iterable[int], *, jobs: int = 1, mutant: str | None = None, run: Simulate = simulate
+) -> Iterator[Report]:
     """Yield the report of every seed, in their order."""
-    run = partial(simulate, mutant=mutant)
+    one = partial(run, mutant=mutant)
     if jobs == 1:
-        yield from map(run, seeds)
+        yield from map(one, seeds)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(run, seeds, chunksize=CHUNK)
+        yield from pool.map(one, seeds, chunksize=CHUNK)
 
 
 def killed_by(mutant: str, most: int, first: int = 0) -> Report | None:
