@@ -2,7 +2,7 @@
 
 What AWS documents is kept: batches and their window, several at a time, messages that come again after their visibility
 time-out when the function failed, partial batch responses, and the limits that AWS refuses. Left out: filters, and
-polling less while the function fails.
+polling less while the function fails. Events under way are handled to their end before the source closes.
 """
 
 import asyncio
@@ -22,8 +22,9 @@ log = logging.getLogger("tidings")
 CALL_MESSAGES = 10
 """Messages that one call to SQS receives or deletes at most."""
 
-WAIT_SECONDS = 20
-"""So long a call waits for messages at most."""
+WAIT_SECONDS = 1
+"""So long a call waits for messages at most. Nobody may go away meanwhile: what such a call brings would be lost until
+its visibility time-out, so the end waits for it."""
 
 PAYLOAD = 6_000_000
 """Bytes of an invocation at most."""
@@ -60,6 +61,7 @@ class EventSource:
         self._concurrency = concurrency
         self._partial = partial
         self._arn = ""
+        self._ending = asyncio.Event()
         self._polling: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -74,9 +76,8 @@ class EventSource:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._polling:
-            task.cancel()
-        await asyncio.gather(*self._polling, return_exceptions=True)
+        self._ending.set()
+        await asyncio.gather(*self._polling)
 
     def _check(self, visibility: int) -> None:
         fifo = self._arn.endswith(".fifo")
@@ -91,10 +92,10 @@ class EventSource:
                 raise ServiceError(f"AWS refuses {self._arn} as event source: {what} is out of bounds.")
 
     async def _poll(self) -> None:
-        while True:
+        while not self._ending.is_set():
             try:
                 for batch in _pieces(await self._collect()):
-                    await self._handle(batch)
+                    await (self._give_back(batch) if self._ending.is_set() else self._handle(batch))
             except Exception as error:  # the queue is away: AWS goes on asking
                 log.warning("Event source %s: %s", self._arn, error)
                 await asyncio.sleep(0.5)
@@ -104,10 +105,18 @@ class EventSource:
         messages = await self._receive(WAIT_SECONDS)
         ends = loop.time() + self._window
         while messages and len(messages) < self._batch_size and (left := ends - loop.time()) > 0:
+            if self._ending.is_set():
+                break
             messages += await self._receive(min(left, WAIT_SECONDS), self._batch_size - len(messages))
             if sum(len(message["Body"]) for message in messages) > PAYLOAD:
                 break
         return messages
+
+    async def _give_back(self, batch: Sequence[Message]) -> None:
+        for message in batch:
+            await self._sqs.change_message_visibility(
+                QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+            )
 
     async def _receive(self, seconds: float, room: int | None = None) -> list[Message]:
         answer = await self._sqs.receive_message(
