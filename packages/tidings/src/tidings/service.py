@@ -28,7 +28,7 @@ from tidings.sagas.coordinator import Coordinator, check_running
 from tidings.sagas.saga import Saga
 from tidings.sourcing.remembering import Remembering
 from tidings.store import Store
-from tidings.transport import Transport
+from tidings.transport import Topology, Transport
 from tidings.world import Clock, Ids, World
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -64,6 +64,7 @@ class Service(Remembering):
     `name` is the source of everything it publishes. `store` is a URL: `sqlite:///file.db` (one process),
     `sqlite+apsw:///file.db` (several processes; needs tidings[apsw]), `sqlite:///:memory:` (tests). `transport`
     carries events to and from other services' logs; `landing`, where given, is the one that they come from instead.
+    `blobs` is where data waits that is too large for a broker (`s3://…`, `file:///…`), the same at both ends.
     `migrate=False` refuses a store that lacks migrations instead of
     applying them. `grace` is how long handlers may go on after a stop. `horizon` is the age up to which duplicates
     from a transport are recognised. `clock`, `random` and `ids` are for tests. Raises ServiceError for URLs it does
@@ -77,6 +78,7 @@ class Service(Remembering):
         store: str,
         transport: str | None = None,
         landing: str | None = None,
+        blobs: str | None = None,
         migrate: bool = True,
         grace: timedelta = timedelta(seconds=10),
         horizon: timedelta = timedelta(days=14),
@@ -89,7 +91,7 @@ class Service(Remembering):
         self.name = name
         self.registry = Registry()
         self.process_id: Callable[[], int] = os.getpid
-        self.wire(World(clock, random or Random(secrets.randbits(64)), ids), store, transport, landing)
+        self.wire(World(clock, random or Random(secrets.randbits(64)), ids), store, transport, landing, blobs)
         self.worker: Worker | None = None
         self._migrate = migrate
         self.grace = grace
@@ -101,7 +103,9 @@ class Service(Remembering):
         self._entered: AbstractAsyncContextManager[Service] | None = None
         _services.add(self)
 
-    def wire(self, world: World, store: str, transport: str | None, landing: str | None = None) -> None:
+    def wire(
+        self, world: World, store: str, transport: str | None, landing: str | None = None, blobs: str | None = None
+    ) -> None:
         """Tie the service to a world, a store and transports. For tests, which call it again with their own.
 
         Raises ServiceError for URLs that are not known. Call it only while the service does not run.
@@ -112,6 +116,7 @@ class Service(Remembering):
         self.store: Store = _backend(STORES, store, "store").open_store(store, world)
         self.transport = _transport(transport, world)
         self.inward = _transport(landing, world) if landing else self.transport
+        self.blobs = open_blobs(blobs, world) if blobs else None
         self._producer = Producer(self.name, self.registry, world)
 
     # What is declared.
@@ -256,9 +261,9 @@ class Service(Remembering):
             for saga in self._sagas if consumers else ():
                 await check_running(self.store.reading, saga)
             async with AsyncExitStack() as opened:
-                for transport in {one: None for one in (self.transport, self.inward) if one is not None}:
-                    await transport.open()
-                    opened.push_async_callback(transport.close)
+                for place in {one: None for one in (self.blobs, self.transport, self.inward) if one is not None}:
+                    await place.open()
+                    opened.push_async_callback(place.close)
                 self.worker = self._make_worker(consumers, relay)
                 try:
                     await self.worker.start()
@@ -307,7 +312,14 @@ class Service(Remembering):
             self.inward,
             sorted(self._carried),
             self._horizon.total_seconds(),
+            self.blobs,
         )
+
+    def topologies(self) -> list[Topology]:
+        """Return what must be there before this service's transports can be opened: queues, topics, rights."""
+        urls = dict.fromkeys(url for url in (self.transport_url, self.landing_url) if url)
+        modules = [(url, _backend(TRANSPORTS, url, "transport")) for url in urls]
+        return [module.open_topology(url, self.world) for url, module in modules if hasattr(module, "open_topology")]
 
     # Reading.
 

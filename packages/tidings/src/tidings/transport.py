@@ -33,12 +33,14 @@ class Delivery(Struct, frozen=True):
     """One message as it came: its bytes, its headers, and the broker's receipt to settle it by.
 
     A receipt is of one receiving: of a message that was received again only the last receipt settles. The headers
-    `traceparent` and `tracestate` are the broker's own trace, read where the envelope has none.
+    `traceparent` and `tracestate` are the broker's own trace, read where the envelope has none. `broken` says why the
+    bytes are not those that were sent, if the transport knows that: they are a dead letter of landing then.
     """
 
     receipt: str
     body: bytes
     headers: dict[str, str] = {}
+    broken: str | None = None
 
 
 class Refusal(Struct, frozen=True):
@@ -53,26 +55,8 @@ FOLLOWS = "It follows a refused event of its key."
 """Why an envelope is refused after another one of its key."""
 
 
-class Transport(Protocol):
-    """Carries envelopes between services. Both ways are at least once; the log makes that effects once.
-
-    Every method raises TransportError when the broker cannot be reached.
-    """
-
-    capabilities: Capabilities
-
-    async def open(self) -> None:
-        """Connect."""
-
-    async def close(self) -> None:
-        """Disconnect. What was received and not settled comes again, soon where the broker allows. Twice is once."""
-
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
-        """Send in this order, at most `max_batch`; return what was refused, the rest was taken for good.
-
-        After an error some may have been taken: the same are sent again. Where order by key is claimed, nothing is
-        taken that follows a refused one of its source and key: it is refused too, as retryable.
-        """
+class Receiver(Protocol):
+    """Where messages come from. Every method raises TransportError when the broker cannot be reached."""
 
     async def receive(self, limit: int) -> list[Delivery]:
         """Wait for messages and return some. Cancelled, it has received nothing."""
@@ -88,3 +72,41 @@ class Transport(Protocol):
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Keep these for another `lease_seconds` from now. What has come to somebody else stays theirs."""
+
+
+class Transport(Receiver, Protocol):
+    """Carries envelopes between services. Both ways are at least once; the log makes that effects once."""
+
+    capabilities: Capabilities
+
+    @property
+    def dead(self) -> Receiver | None:
+        """What the broker itself has given up (its dead-letter queue), where that is to be drained, else None.
+
+        Of these messages the header `reason` says why, and `message` is the broker's name of one sending: the same
+        whenever it comes.
+        """
+
+    async def open(self) -> None:
+        """Connect."""
+
+    async def close(self) -> None:
+        """Disconnect. What was received and not settled comes again, soon where the broker allows. Twice is once."""
+
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
+        """Send in this order, at most `max_batch`; return what was refused, the rest was taken for good.
+
+        After an error some may have been taken: the same are sent again. Where order by key is claimed, nothing is
+        taken that follows a refused one of its source and key: it is refused too, as retryable. `again`: they may have
+        been taken before and shall come once more, also where one event sent twice comes once.
+        """
+
+
+class Topology(Protocol):
+    """What has to be there before a transport can be opened: queues, topics, rights. Both raise TransportError."""
+
+    async def check(self) -> list[str]:
+        """Return what is missing or different, a line each."""
+
+    async def apply(self) -> list[str]:
+        """Make what is missing and change what is different; return a line for each."""

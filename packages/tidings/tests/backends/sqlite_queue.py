@@ -32,6 +32,8 @@ def open_transport(url: str, world: World) -> "SqliteQueues":
 class SqliteQueues:
     """Implements tidings.transport.Transport."""
 
+    dead = None
+
     def __init__(self, file: str, world: World, **options: str) -> None:
         self._file, self._world = file, world
         self._out, self._in = options["out"], options["in"]
@@ -49,7 +51,7 @@ class SqliteQueues:
         self._show(self._unsettled, 0.0)
         self._unsettled = set()
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         refused, rows = [], []
         closed: set[str | None] = set()
         for envelope in envelopes:

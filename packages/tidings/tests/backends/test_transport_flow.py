@@ -216,7 +216,7 @@ class Throttled(MemoryTransport):
     full = True
     asked = 0
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         self.asked += len(envelopes)
         if self.full:
             return [Refusal(each.id, "too many requests", True) for each in envelopes]
@@ -230,7 +230,7 @@ async def test_a_broker_that_refuses_everything_is_probed_and_the_log_not_held_r
     service = Service("flow", store="sqlite:///:memory:")
     service.register(Said)
     transport = Throttled([name], f"{name}-in", 30.0, 0.0)
-    service.transport = transport
+    service.transport = service.inward = transport
     async with service:
         for number in range(600):
             await service.publish(Said(account=f"a{number % 50}", number=number))

@@ -16,3 +16,6 @@ class TestMemory(TransportSuite):
 
     def fan_out_url(self, folder: Path, sends: Sequence[str], receives: str) -> str:
         return self.url(folder, ",".join(sends), receives)
+
+    def dead_url(self, folder: Path, sends: str, dead: str) -> str:
+        return f"memory://{sends}?in={sends}&dead={dead}&receives=2"

@@ -27,7 +27,7 @@ class AcknowledgesFirst(MemoryTransport):
 class Reorders(MemoryTransport):
     """Keeps no order by key, and claims it: of two receivers the second gets what follows."""
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         refused = await super().send(envelopes)
         for queue in self._out:
             for message in queue.messages.values():
@@ -53,7 +53,7 @@ class RemembersIdsOnly(MemoryTransport):
         super().__init__(*options)
         self._seen: set[str] = set()
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         new = [envelope for envelope in envelopes if envelope.id not in self._seen]
         self._seen.update(envelope.id for envelope in new)
         return await super().send(new)
@@ -120,7 +120,7 @@ class LeasesNothing(MemoryTransport):
 class DropsWhatIsTooLarge(MemoryTransport):
     """Says nothing of what it does not take."""
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         await super().send(envelopes)
         return []
 
@@ -128,14 +128,14 @@ class DropsWhatIsTooLarge(MemoryTransport):
 class TakesWhatFollows(MemoryTransport):
     """Refuses each event by itself: what follows of its key is taken."""
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         return [one for each in envelopes for one in await super(TakesWhatFollows, self).send([each])]
 
 
 class DropsUnsampledTraces(MemoryTransport):
     """Carries a trace only where it is sampled."""
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         bare = [
             replace(each, traceparent=None) if (each.traceparent or "").endswith("-00") else each for each in envelopes
         ]
@@ -145,7 +145,7 @@ class DropsUnsampledTraces(MemoryTransport):
 class SpoilsCharacters(MemoryTransport):
     """Carries ASCII."""
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         return await super().send(
             [replace(each, data=each.data.decode().encode("ascii", "replace")) for each in envelopes]
         )
@@ -166,7 +166,7 @@ class LosesOnCancel(MemoryTransport):
 class ForgetsWhatItSent(MemoryTransport):
     """Claims a window within which one event comes once, and has none."""
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         for queue in self._out:
             queue.known.clear()
         refused = []
@@ -177,10 +177,26 @@ class ForgetsWhatItSent(MemoryTransport):
         return refused
 
 
+class SwallowsWhatIsSentAgain(MemoryTransport):
+    """Takes what is sent once more on purpose for a repetition."""
+
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
+        return await super().send(envelopes)
+
+
+class ForgetsItsDead(MemoryTransport):
+    """Settles what the broker has given up as soon as somebody looks at it."""
+
+    def __init__(self, *options: Any) -> None:
+        super().__init__(*options)
+        if self.dead is not None:
+            self.dead.give_back = self.dead.settle
+
+
 class SendsTwice(MemoryTransport):
     """Sends every tenth event twice."""
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         refused = await super().send(envelopes)
         for envelope in envelopes:
             if envelope.id.endswith("7"):
@@ -193,7 +209,7 @@ class SendsTwice(MemoryTransport):
 class ReachesOneQueue(MemoryTransport):
     """Claims fan-out, and sends to the first queue."""
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         self._out = self._out[:1]
         return await super().send(envelopes)
 
@@ -221,6 +237,8 @@ WRONG: list[tuple[type[MemoryTransport], str]] = [
     (SpoilsCharacters, "test_every_attribute_and_character_stays_as_it_was"),
     (LosesOnCancel, "test_a_receive_that_is_cancelled_has_received_nothing"),
     (ForgetsWhatItSent, "test_one_event_sent_twice_comes_once_within_the_window"),
+    (SwallowsWhatIsSentAgain, "test_what_is_sent_again_on_purpose_comes_again"),
+    (ForgetsItsDead, "test_what_the_broker_gives_up_is_among_its_dead"),
     (SendsTwice, "test_what_is_sent_comes_and_hardly_anything_comes_twice"),
     (ReachesOneQueue, "test_one_send_reaches_every_queue"),
 ]
@@ -239,13 +257,17 @@ class Suite(TransportSuite):
     def fan_out_url(self, folder: Path, sends: Sequence[str], receives: str) -> str:
         return self.url(folder, ",".join(sends), receives)
 
+    def dead_url(self, folder: Path, sends: str, dead: str) -> str:
+        return f"memory://{sends}?in={sends}&dead={dead}&receives=2"
+
 
 def suite_of(transport: type[MemoryTransport]) -> Suite:
     """Return the suite over a transport, opened as the right one is."""
 
     def opened(url: str, world: World) -> MemoryTransport:
         right = open_transport(url, world)
-        made = transport([], self_name(url), right._lease, right.capabilities.dedup_seconds)
+        dead = f"{self_name(url)}-dead" if right.dead is not None else ""
+        made = transport([], self_name(url), right._lease, right.capabilities.dedup_seconds, dead)
         made._out = right._out
         return made
 

@@ -44,6 +44,7 @@ class FileTransport:
     """Implements tidings.transport.Transport."""
 
     capabilities = Capabilities(ordered_by_key=True, max_bytes=1_048_576, max_batch=100)
+    dead = None
 
     def __init__(self, folder: Path) -> None:
         self._out = folder / "out.jsonl"
@@ -58,7 +59,7 @@ class FileTransport:
     async def close(self) -> None:
         self._unlock()
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         append(self._out, [envelope_to_json(envelope) for envelope in envelopes])
         return []
 

@@ -196,6 +196,7 @@ class Broker:
     """A real transport to nowhere: each batch takes its time, and what was sent is kept in order."""
 
     capabilities = Capabilities(ordered_by_key=True, max_bytes=100_000, max_batch=5)
+    dead = None
 
     def __init__(self, sent: list[Envelope], seed: int) -> None:
         self._sent = sent
@@ -205,7 +206,7 @@ class Broker:
 
     async def close(self) -> None: ...
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         await asyncio.sleep(self._random.uniform(0, 0.01))
         self._sent.extend(envelopes)
         return []

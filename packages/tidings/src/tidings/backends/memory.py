@@ -29,6 +29,7 @@ class _Message(Struct):
     group: Group | None
     hidden_until: float = 0.0
     receipt: str = ""
+    received: int = 0
 
 
 class _Queue:
@@ -36,6 +37,8 @@ class _Queue:
         self.messages: dict[int, _Message] = {}
         self.waiting: set[asyncio.Event] = set()
         self.known: dict[tuple[str, str], float] = {}
+        self.dead: _Queue | None = None
+        self.receives = 0
         self._numbers = 0
         self._receipts = 0
 
@@ -59,6 +62,7 @@ class _Queue:
 
     def take(self, limit: int, now: float, lease: float) -> list[_Message]:
         """Take what can be seen and what nothing before it of its key keeps back."""
+        self._give_up(now)
         taken: list[_Message] = []
         kept_back: set[Group] = set()
         for message in self.messages.values():
@@ -69,10 +73,24 @@ class _Queue:
             self._receipts += 1
             message.receipt = f"{message.number}.{self._receipts}"
             message.hidden_until = now + lease
+            message.received += 1
             taken.append(message)
             if len(taken) == limit:
                 break
         return taken
+
+    def _give_up(self, now: float) -> None:
+        """Move what was received as often as it may be to the dead-letter queue."""
+        if self.dead is None:
+            return
+        for message in list(self.messages.values()):
+            if message.received >= self.receives and message.hidden_until <= now:
+                del self.messages[message.number]
+                said = {
+                    "reason": f"It was received {message.received} times.",
+                    "message": f"{id(self)}.{message.number}",
+                }
+                self.dead.put(message.body, {**message.headers, **said}, message.group)
 
     def next_look(self, now: float) -> float | None:
         """Return the time from which more can be seen, if nothing happens before."""
@@ -95,62 +113,32 @@ def put(name: str, body: bytes, headers: dict[str, str] | None = None) -> None:
 def open_transport(url: str, world: World) -> "MemoryTransport":
     """Return the transport of `memory://out`, `memory://out?in=name`; equal names in one process are one queue.
 
-    `memory://one,two` sends to both. Options in seconds: `lease` (30), `dedup` (0). Raises ServiceError.
+    `memory://one,two` sends to both. Options in seconds: `lease` (30), `dedup` (0). `dead` names the queue to which
+    those sent to give up what was received `receives` (3) times and not settled. Raises ServiceError.
     """
     names, _, query = url.partition("://")[2].partition("?")
     options = dict(parse_qsl(query))
-    inward = options.pop("in", names)
+    inward, dead = options.pop("in", names), options.pop("dead", "")
     try:
         lease, dedup = float(options.pop("lease", LEASE_SECONDS)), float(options.pop("dedup", 0))
+        receives = int(options.pop("receives", 3))
     except ValueError:
-        raise ServiceError(f"{url!r}: lease and dedup are seconds, such as lease=30.") from None
+        raise ServiceError(f"{url!r}: lease and dedup are seconds, receives a number, such as lease=30.") from None
     if options:
-        raise ServiceError(f"{url!r}: {', '.join(options)} is not known here: use in, lease or dedup.")
-    return MemoryTransport(names.split(","), inward, lease, dedup)
+        raise ServiceError(f"{url!r}: {', '.join(options)} is not known here: use in, lease, dedup, dead or receives.")
+    if dead:
+        for name in names.split(","):
+            _queue(name).dead, _queue(name).receives = _queue(dead), receives
+    return MemoryTransport(names.split(","), inward, lease, dedup, dead)
 
 
-class MemoryTransport:
-    """Implements tidings.transport.Transport; sends to some queues and receives from one, which may be among them."""
+class MemoryReceiver:
+    """Implements tidings.transport.Receiver on one queue."""
 
-    def __init__(self, out: Sequence[str], inward: str, lease: float, dedup: float) -> None:
-        self.capabilities = Capabilities(
-            ordered_by_key=True, max_bytes=MAX_BYTES, max_batch=MAX_BATCH, lease_seconds=lease, max_delay=MAX_DELAY,
-            dedup_seconds=dedup, fan_out=True,
-        )  # fmt: skip
-        self._out = [_queue(name) for name in out]
-        self._in = _queue(inward)
+    def __init__(self, name: str, lease: float) -> None:
+        self._in = _queue(name)
         self._lease = lease
         self._unsettled: set[str] = set()
-
-    async def open(self) -> None:
-        """Nothing to connect."""
-
-    async def close(self) -> None:
-        """Let what was not settled be seen again at once."""
-        self._hide(self._unsettled, 0.0)
-        self._unsettled.clear()
-
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
-        """Put envelopes into the queues."""
-        refused: list[Refusal] = []
-        closed: set[Group | None] = set()
-        now = asyncio.get_running_loop().time()
-        for envelope in envelopes:
-            body = envelope_to_json(envelope)
-            group = None if envelope.key is None else (envelope.source, envelope.key)
-            if group is not None and group in closed:
-                refused.append(Refusal(envelope.id, FOLLOWS, True))
-            elif len(body) > MAX_BYTES:
-                refused.append(Refusal(envelope.id, f"{len(body)} bytes are more than the {MAX_BYTES} it takes", False))
-                closed.add(group)
-            else:
-                self._put(envelope, body, group, now)
-        return refused
-
-    def _put(self, envelope: Envelope, body: bytes, group: Group | None, now: float) -> None:
-        for queue in self._out:
-            if not queue.repeats(envelope, now, self.capabilities.dedup_seconds):
-                queue.put(body, {}, group)
 
     async def receive(self, limit: int) -> list[Delivery]:
         """Wait for messages; what is received is out of sight until its lease ends."""
@@ -194,11 +182,60 @@ class MemoryTransport:
             if (message := self._in.of(delivery.receipt)) is not None:
                 message.hidden_until = until
 
+    def release(self) -> None:
+        """Let what was not settled be seen again at once."""
+        self._hide(self._unsettled, 0.0)
+        self._unsettled.clear()
+
     def _hide(self, receipts: set[str], until: float) -> None:
         for receipt in receipts:
             if (message := self._in.of(receipt)) is not None:
                 message.receipt, message.hidden_until = "", until
         self._in.wake()
+
+
+class MemoryTransport(MemoryReceiver):
+    """Implements tidings.transport.Transport; sends to some queues and receives from one, which may be among them."""
+
+    def __init__(self, out: Sequence[str], inward: str, lease: float, dedup: float, dead: str = "") -> None:
+        super().__init__(inward, lease)
+        self.dead = MemoryReceiver(dead, lease) if dead else None
+        self.capabilities = Capabilities(
+            ordered_by_key=True, max_bytes=MAX_BYTES, max_batch=MAX_BATCH, lease_seconds=lease, max_delay=MAX_DELAY,
+            dedup_seconds=dedup, fan_out=True,
+        )  # fmt: skip
+        self._out = [_queue(name) for name in out]
+
+    async def open(self) -> None:
+        """Nothing to connect."""
+
+    async def close(self) -> None:
+        """Let what was not settled be seen again at once."""
+        for receiver in (self, self.dead):
+            if receiver is not None:
+                receiver.release()
+
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
+        """Put envelopes into the queues."""
+        refused: list[Refusal] = []
+        closed: set[Group | None] = set()
+        now = asyncio.get_running_loop().time()
+        for envelope in envelopes:
+            body = envelope_to_json(envelope)
+            group = None if envelope.key is None else (envelope.source, envelope.key)
+            if group is not None and group in closed:
+                refused.append(Refusal(envelope.id, FOLLOWS, True))
+            elif len(body) > MAX_BYTES:
+                refused.append(Refusal(envelope.id, f"{len(body)} bytes are more than the {MAX_BYTES} it takes", False))
+                closed.add(group)
+            else:
+                self._put(envelope, body, group, now, again)
+        return refused
+
+    def _put(self, envelope: Envelope, body: bytes, group: Group | None, now: float, again: bool) -> None:
+        for queue in self._out:
+            if not queue.repeats(envelope, now, self.capabilities.dedup_seconds) or again:
+                queue.put(body, {}, group)
 
 
 class _Keyed(Struct):

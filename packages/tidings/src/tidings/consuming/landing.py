@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 import msgspec
 from msgspec.structs import replace
 
+from tidings.blobs import Blobs
+from tidings.claims import redeem
 from tidings.consuming.held import note
 from tidings.consuming.subscription import RELAY, Subscription
 from tidings.errors import EnvelopeError, ServiceError, StrictJSONError, TransportError
@@ -39,6 +41,10 @@ EXTENSIONS = 3
 """So many times within a lease it is extended, while landing is slow."""
 
 
+Arrived = tuple[Envelope, str | None]
+"""The envelope of a message and None, or the record of one that is no event here, and why."""
+
+
 def check_order(subscriptions: Iterable[Subscription], transport: Transport | None) -> None:
     """Raise ServiceError for subscriptions that ask for an order which the transport does not keep."""
     if transport is None or not transport.capabilities.receives or transport.capabilities.ordered_by_key:
@@ -66,6 +72,7 @@ class Landing:
         world: World,
         source: str,
         horizon_seconds: float,
+        blobs: Blobs | None = None,
         backlog: int = BACKLOG,
     ) -> None:
         self._transport = transport
@@ -73,6 +80,7 @@ class Landing:
         self._world = world
         self._source = source
         self._horizon = int(horizon_seconds * 1e6)
+        self._blobs = blobs
         self._backlog = backlog
         self._unlooked = backlog
         self._full = False
@@ -162,35 +170,39 @@ class Landing:
 
     async def land(self, deliveries: Sequence[Delivery]) -> None:
         """Land some messages in one transaction, then acknowledge them."""
-        arrived = [self._read(delivery) for delivery in deliveries]
-        await self._store.run(lambda statements: self._unit(statements, arrived))
+        arrived = [await self.read(delivery) for delivery in deliveries]
+        await self._store.run(lambda statements: self.write(statements, arrived))
         reach("landing.before_acknowledge")
         await self._transport.settle(deliveries)
 
-    def _read(self, delivery: Delivery) -> tuple[Envelope, str | None]:
+    async def read(self, delivery: Delivery) -> Arrived:
         """Return the envelope of a message, or the record of a refused one and the reason."""
+        if delivery.broken is not None:
+            return self.refuse(delivery, f"broken: it {delivery.broken}")
         try:
-            envelope = traced(envelope_from_json(delivery.body), delivery.headers)
+            envelope = await redeem(traced(envelope_from_json(delivery.body), delivery.headers), self._blobs)
             check(envelope)
         except (EnvelopeError, StrictJSONError) as error:
-            return self._refused(delivery, f"unreadable: {error}"), f"unreadable: {error}"
+            return self.refuse(delivery, f"unreadable: {error}")
         if envelope.time != UNDATED and microseconds(envelope.time) < self._world.now() - self._horizon:
             reason = (
                 f"too_old: {envelope.time.isoformat()} is before the horizon, so a duplicate could not be recognised"
             )
-            return self._refused(delivery, reason), reason
+            return self.refuse(delivery, reason)
         return envelope, None
 
-    def _refused(self, delivery: Delivery, reason: str) -> Envelope:
-        """Return the event that keeps the bytes of a refused message; the same bytes give the same id."""
+    def refuse(self, delivery: Delivery, reason: str) -> Arrived:
+        """Return the event that keeps the bytes of a refused message, and why; the same bytes give the same id."""
         body = base64.b64encode(delivery.body).decode()
         data = msgspec.json.encode({"body_base64": body, "headers": delivery.headers, "reason": reason})
         event_id = derive_id(self._source, body, LANDING, 0)
-        return Envelope(
+        envelope = Envelope(
             id=event_id, source=self._source, type=REFUSED, time=self._world.clock(), correlation=event_id, data=data
         )
+        return envelope, reason
 
-    async def _unit(self, statements: Statements, arrived: Sequence[tuple[Envelope, str | None]]) -> None:
+    async def write(self, statements: Statements, arrived: Sequence[Arrived]) -> None:
+        """Write what was read into the log, and what was refused among the exceptions."""
         # By what is stored, not by what this release declares: the lanes of a newer one may read it.
         known = {name for row in await statements.subscriptions(steady=True) for name in row.types}
         # What this service itself has sent is in the log already.

@@ -5,7 +5,9 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any
 
+from tidings.blobs import Blobs
 from tidings.changes import changes
+from tidings.consuming.draining import Draining
 from tidings.consuming.effects import Effects
 from tidings.consuming.landing import Landing
 from tidings.consuming.leases import LEASE_SECONDS, Heartbeat
@@ -69,6 +71,7 @@ class Worker:
         landing: Transport | None,
         carried: Sequence[str],
         horizon_seconds: float,
+        blobs: Blobs | None,
     ) -> None:
         self._row = row
         self._subscriptions = subscriptions
@@ -80,6 +83,7 @@ class Worker:
         self._inward = landing
         self._carried = carried
         self._horizon = horizon_seconds
+        self._blobs = blobs
         self._pipelines = {s.name: Pipeline(s, registry) for s in subscriptions}
         self.heartbeat = Heartbeat(row, store, world, self._membership_changed)
         # In a process, one event at a time that may kill it: so its death is counted for nothing else.
@@ -89,7 +93,7 @@ class Worker:
         self._timers = Timers(store, world)
         self._landing: Landing | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._landing_task: asyncio.Task[None] | None = None
+        self._arriving: list[asyncio.Task[None]] = []
         self._background: list[asyncio.Task[None]] = []
         self._hurry = asyncio.Event()
         self._relay_name = f"{row.service}:relay"
@@ -130,9 +134,20 @@ class Worker:
             self._start_subscription(subscription)
         self._start(self._timers.run())
         if self._inward is not None:
-            self._landing = Landing(self._inward, self._store, self._world, self._producer.source, self._horizon)
-            self._landing_task = asyncio.create_task(self._landing.run())
+            source, horizon = self._producer.source, self._horizon
+            self._landing = Landing(self._inward, self._store, self._world, source, horizon, self._blobs)
+            self._arriving = [asyncio.create_task(self._landing.run()), *self._start_draining(self._landing)]
         self._background.append(asyncio.create_task(self._sweep()))
+
+    def _start_draining(self, landing: Landing) -> list[asyncio.Task[None]]:
+        given_up = {transport.dead for transport in (self._transport, self._inward) if transport is not None}
+        return [
+            asyncio.create_task(
+                Draining(dead, landing, self._store, self._world, self._row.service, self._relay_name).run()
+            )
+            for dead in given_up
+            if dead is not None
+        ]
 
     def _start_subscription(self, subscription: Subscription) -> None:
         pipeline = self._pipelines[subscription.name]
@@ -186,7 +201,7 @@ class Worker:
         self._start(runner.run())
 
     def _start_relay(self, transport: Transport) -> None:
-        relay = Relay(self._relay_name, self._producer.source, transport, self._store, self._world)
+        relay = Relay(self._relay_name, self._producer.source, transport, self._store, self._world, self._blobs)
         use = Relaying(relay, self._store, self._world)
         self._start_lanes(self._relay_name, self._carried or None, use, Outage(REFUSALS), role=RELAYS)
 
@@ -309,9 +324,9 @@ class Worker:
             log.warning("%s; others take over within %g s: %s", what, LEASE_SECONDS, error)
 
     async def _end_landing(self) -> None:
-        if self._landing is not None and self._landing_task is not None:
+        if self._landing is not None:
             self._landing.stop()
-            await _cancel([self._landing_task], CANCEL_SECONDS)
+            await _cancel(self._arriving, CANCEL_SECONDS)
 
 
 async def _cancel(tasks: Collection[asyncio.Task[None]], seconds: float) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from tidings.blobs import Blobs
+from tidings.claims import check_in
 from tidings.events import INTERNAL, Envelope
 from tidings.points import reach
 from tidings.rows import BEHIND, DEAD, RETRY, Held, Record
@@ -21,13 +23,16 @@ class Relay:
     `settle` writes exceptions and progress in one transaction; it is the lanes' own, so that of two relays one commits.
     """
 
-    def __init__(self, name: str, source: str, transport: Transport, store: Store, world: World) -> None:
+    def __init__(
+        self, name: str, source: str, transport: Transport, store: Store, world: World, blobs: Blobs | None = None
+    ) -> None:
         self.batch = transport.capabilities.max_batch
         self._name = name
         self._source = source
         self._transport = transport
         self._store = store
         self._world = world
+        self._blobs = blobs
 
     async def send_new(
         self, records: Sequence[Record], settle: Callable[[Sequence[Held], int], Awaitable[None]], *, holding: bool
@@ -52,16 +57,30 @@ class Relay:
         return envelope.source == self._source and not envelope.type.startswith(INTERNAL)
 
     async def send_again(self, record: Record, row: Held) -> Held | None:
-        """Send a held record again; return its new row, or None if it was taken."""
-        refused = await self._send([record])
+        """Send a held record again; return its new row, or None if it was taken.
+
+        What somebody has redriven is sent as new: a broker that has given it up would know it from the first time.
+        """
+        refused = await self._send([record], again=row.actor is not None)
         reach("relay.sent")
         if not refused:
             return None
-        return replace(self._refused(record, refused[record.envelope.id]), attempts=row.attempts + 1)
+        held = self._refused(record, refused[record.envelope.id])
+        return replace(held, attempts=row.attempts + 1, actor=row.actor)
 
-    async def _send(self, records: Sequence[Record]) -> dict[str, Refusal]:
-        envelopes: list[Envelope] = [record.envelope for record in records]
-        return {refusal.event_id: refusal for refusal in await self._transport.send(envelopes)} if envelopes else {}
+    async def _send(self, records: Sequence[Record], *, again: bool = False) -> dict[str, Refusal]:
+        envelopes = [await self._fitting(record.envelope) for record in records]
+        refused = await self._transport.send(envelopes, again=again) if envelopes else []
+        return {refusal.event_id: refusal for refusal in refused}
+
+    async def _fitting(self, envelope: Envelope) -> Envelope:
+        """Return what travels: where there is a place for it, data over half of what the broker takes waits there.
+
+        Half, because a transport may have to write it in twice the bytes.
+        """
+        if self._blobs is None or len(envelope.data) * 2 <= self._transport.capabilities.max_bytes:
+            return envelope
+        return await check_in(envelope, self._blobs)
 
     def _held(self, records: Sequence[Record], refused: Mapping[str, Refusal]) -> Iterator[Held]:
         """Return the rows of refused records; what follows another of its key waits behind it."""

@@ -73,6 +73,7 @@ class BullMQTransport:
             max_delay=MAX_DELAY,
             receives=address.inward is not None,
         )
+        self.dead = None  # what a Node worker has failed stays among the failed jobs
         self._address = address
         self._world = world
         self._out, self._in = (
@@ -119,8 +120,11 @@ class BullMQTransport:
         for link in (self._sending, self._receiving, self._waiting):
             await link.close()
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
-        """Add events as jobs, many in one piece; an event whose job is there already is not added again."""
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
+        """Add events as jobs, many in one piece; an event whose job is there already is not added again.
+
+        `again` changes nothing: while the job is there it is worked on, or lies where an operator finds it.
+        """
         refused: list[Refusal] = []
         jobs: list[tuple[Envelope, bytes]] = []
         for envelope in envelopes:

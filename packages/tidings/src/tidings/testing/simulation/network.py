@@ -85,6 +85,7 @@ class SimulatedTransport:
     """Implements tidings.transport.Transport for one process."""
 
     capabilities = Capabilities(ordered_by_key=False, max_bytes=1_048_576, max_batch=7, lease_seconds=OUT_OF_SIGHT)
+    dead = None
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -98,7 +99,7 @@ class SimulatedTransport:
         """Listen no more."""
         self._network._arrivals.remove(self._arrival)
 
-    async def send(self, envelopes: Sequence[Envelope]) -> list[Refusal]:
+    async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         """Take envelopes, refuse some, or fail before or after having taken them."""
         network = self._network
         await asyncio.sleep(network.random.random() * 0.01)

@@ -111,6 +111,13 @@ class DeliverySuite(TransportOpening):
             await self.nothing_comes(transport)
         assert [each.id for each in found] == ["first", "second"]
 
+    async def test_what_is_sent_again_on_purpose_comes_again(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as transport:
+            claimed(transport, "dedup_seconds")
+            for again in (False, True, True):
+                assert await transport.send([envelope("e", key="k")], again=again) == []
+                assert ids(await self.received(transport, 1)) == ["e"]
+
     async def test_what_was_sent_before_anybody_listened_comes(self, tmp_path: Path) -> None:
         sent = [envelope(f"e{number}") for number in range(20)]
         async with self.opened(tmp_path, f"{self.queue}-other") as transport:

@@ -10,7 +10,7 @@ import pytest
 
 from tidings.testing.conformance.samples import envelope
 from tidings.testing.conformance.transports.opening import SHORT_LEASE, TransportOpening, claimed, ids
-from tidings.transport import Delivery, Transport
+from tidings.transport import Delivery, Receiver, Transport
 
 LATE = ("settle", "give_back", "extend")
 
@@ -129,6 +129,35 @@ class SettlingSuite(TransportOpening):
             await other.give_back(theirs)
             again = await self.received(transport, 1)
             assert ids(again) == ids(theirs), f"a late {act} has settled what another had received"
+
+    async def test_what_the_broker_gives_up_is_among_its_dead(self, tmp_path: Path) -> None:
+        url = self.dead_url(tmp_path, self.queue, f"{self.queue}-dead")
+        async with self.opened_at(url) as transport:
+            dead = transport.dead
+            assert dead is not None
+            await self.send(transport, [envelope("bad", key="a"), envelope("good", key="b")])
+            for number in (2, 1):
+                for delivery in await self.received(transport, number, settle=False):
+                    await (transport.give_back if ids([delivery]) == ["bad"] else transport.settle)([delivery])
+            await self.nothing_comes(transport)
+            first = await self._dead(dead)
+            assert first.headers["reason"]
+            await dead.give_back([first])
+            again = await self._dead(dead)
+            assert again.headers["message"] == first.headers["message"], "one sending has two names"
+            await dead.settle([again])
+            await self.nothing_comes(dead)
+            assert await transport.send([envelope("bad", key="a")], again=True) == []
+            assert ids(await self.received(transport, 1)) == ["bad"], "what is sent again is not taken for given up"
+
+    async def _dead(self, dead: Receiver) -> Delivery:
+        try:
+            async with asyncio.timeout(self.patience):
+                (delivery,) = await dead.receive(10)
+        except TimeoutError:
+            raise AssertionError(f"what was given up did not come within {self.patience:g} s") from None
+        assert ids([delivery]) == ["bad"]
+        return delivery
 
     def _leasing(self, folder: Path) -> "_Leasing":
         self.lease = SHORT_LEASE
