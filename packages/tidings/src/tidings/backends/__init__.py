@@ -11,8 +11,10 @@ STORES = {
 TRANSPORTS = {
     "bullmq": "tidings.backends.bullmq",
     "memory": "tidings.backends.memory",
+    "sns": "tidings.backends.sqs",
+    "sqs": "tidings.backends.sqs",
 }
-"""URL scheme -> module with `open_transport(url, world)`."""
+"""URL scheme -> module with `open_transport(url, world)`, and, where something must be made first, `open_topology`."""
 
 BLOBS = {
     "file": "tidings.backends.folder",

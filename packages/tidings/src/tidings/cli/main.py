@@ -13,6 +13,7 @@ from tidings.cli.repair import forget, maintain, migrate, narrow, pause, resume
 from tidings.cli.run import run
 from tidings.cli.sagas import cancel_saga, list_sagas, resume_saga, show_saga, skip_compensation
 from tidings.cli.showing import tell
+from tidings.cli.topology import apply, check
 from tidings.errors import TidingsError
 
 INTERRUPTED = 130
@@ -51,6 +52,11 @@ def subscription() -> None:
     """Subscriptions: list, pause, resume, narrow, forget, lock."""
 
 
+@tidings.group()
+def topology() -> None:
+    """What the service's broker must have, queues and topics: apply, check."""
+
+
 for command in (run, where, tail):
     tidings.add_command(command)
 for command in (list_letters, show_letter, redrive, discard):
@@ -61,6 +67,8 @@ for command in (store_status, migrate, maintain):
     store.add_command(command)
 for command in (list_subscriptions, forget, narrow, pause, resume, lock):
     subscription.add_command(command)
+for command in (apply, check):
+    topology.add_command(command)
 
 
 def main() -> None:
