@@ -1,6 +1,7 @@
 """A service's subscriptions as the function of an SQS event source: what is decided once, and what is given back."""
 
 import asyncio
+import hashlib
 import json
 import logging
 import threading
@@ -203,6 +204,16 @@ def test_messages_come_through_sns_too_and_bring_its_trace(invoking: Make) -> No
     assert failed(made.function()(event_of([record(json.dumps(wrapped)), direct]), Context(5))) == []
     came = sorted((one.correlation, one.traceparent) for one in made.published())
     assert came == [("e1", trace)] * 2 + [("e2", trace)] * 2
+
+
+def test_a_body_that_changed_on_its_way_is_given_back(invoking: Make, caplog: pytest.LogCaptureFixture) -> None:
+    made = printing(invoking)
+    body = record(envelope(Ordered(order="a"), "e1"))["body"]
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    records = [record(body, sha256=digest), record(body.replace('"a"', '"b"'), sha256=digest)]
+    assert failed(made.function()(event_of(records), Context(5))) == [records[1]["messageId"]]
+    assert "it changed on its way" in caplog.text
+    assert made.calls == [("a", 1)]
 
 
 def test_older_versions_are_upcast(invoking: Make) -> None:

@@ -1,5 +1,6 @@
 """The records of an SQS event source, as AWS Lambda hands them to a function. Pure."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,8 +8,11 @@ import msgspec
 from msgspec import Struct
 
 from tidings.consuming.landing import traced
-from tidings.errors import ServiceError
+from tidings.errors import EnvelopeError, ServiceError
 from tidings.events import Envelope, check, envelope_from_json
+
+DIGEST = "sha256"
+"""Attribute of a message that holds the SHA-256 of its body, as the SQS transport sends it."""
 
 
 class _Attribute(Struct, rename="camel"):
@@ -73,9 +77,16 @@ def read_event(record: Record) -> Envelope:
     if '"TopicArn"' in body and (notification := _notification(body)) is not None:
         body = notification.message
         headers = {name: said.get("Value", "") for name, said in notification.attributes.items()}
+    _check_digest(body, headers.get(DIGEST))
     envelope = traced(envelope_from_json(body.encode("utf-8", "surrogatepass")), headers)
     check(envelope)
     return envelope
+
+
+def _check_digest(body: str, told: str | None) -> None:
+    actual = hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+    if told is not None and told != actual:
+        raise EnvelopeError(f"it changed on its way: its SHA-256 is {actual}, and its sender said {told}.")
 
 
 def lines_of(records: Sequence[Record]) -> list[list[Record]]:
