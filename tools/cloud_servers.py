@@ -31,7 +31,7 @@ class AwsServer:
     """
 
     def __init__(self, folder: Path, *, keeps_state: bool = False, checks_rights: bool = False) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._output = folder / f"ministack-{self.port}.txt"
         self._environment = {
             **os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(self.port), "LOG_LEVEL": "WARNING",
@@ -87,7 +87,8 @@ class AwsServer:
             return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens at."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

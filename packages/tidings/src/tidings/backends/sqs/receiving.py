@@ -81,18 +81,18 @@ class Receiving:
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Delete messages, ten a call."""
-        await self._each("delete_message_batch", self._ours(deliveries, forget=True), {})
+        await self._each("delete_message_batch", self._ours(deliveries), {})
+        self._forget(deliveries)
 
     async def give_back(self, deliveries: Sequence[Delivery], delay: float = 0.0) -> None:
         """Let messages be seen again after a delay, in whole seconds: never early."""
         seconds = min(-int(-delay // 1), MAX_DELAY)
-        await self._each(
-            "change_message_visibility_batch", self._ours(deliveries, forget=True), {"VisibilityTimeout": seconds}
-        )
+        await self._each("change_message_visibility_batch", self._ours(deliveries), {"VisibilityTimeout": seconds})
+        self._forget(deliveries)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Begin the leases anew."""
-        ours = self._ours(deliveries, forget=False)
+        ours = self._ours(deliveries)
         until = self._now() + self._lease
         await self._each("change_message_visibility_batch", ours, {"VisibilityTimeout": self._lease})
         for out in ours:
@@ -155,13 +155,18 @@ class Receiving:
             headers["reason"] = f"The queue {source.rpartition(':')[2]} gave it up; it was received {times} times."
         return Delivery(receipt, body, headers, broken)
 
-    def _ours(self, deliveries: Sequence[Delivery], *, forget: bool) -> list[_Out]:
+    def _ours(self, deliveries: Sequence[Delivery]) -> list[_Out]:
         """Return what is still ours of some messages."""
         now = self._now()
-        found = [self._out.pop(each.receipt, None) if forget else self._out.get(each.receipt) for each in deliveries]
-        if forget:  # and what nobody settles any more
-            self._out = {receipt: out for receipt, out in self._out.items() if out.until > now}
+        found = [self._out.get(each.receipt) for each in deliveries]
         return [out for out in found if out is not None and out.until > now]
+
+    def _forget(self, deliveries: Sequence[Delivery]) -> None:
+        """Forget these, and what nobody settles any more."""
+        for delivery in deliveries:
+            self._out.pop(delivery.receipt, None)
+        now = self._now()
+        self._out = {receipt: out for receipt, out in self._out.items() if out.until > now}
 
     async def _each(self, operation: str, out: Sequence[_Out], said: dict[str, Any]) -> None:
         """Make a call for every ten messages of a queue, all at once; raises if any but stale ones failed."""
