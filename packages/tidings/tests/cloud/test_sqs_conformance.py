@@ -18,6 +18,7 @@ class OnQueues(TransportSuite):
     __test__ = False
     open_transport = staticmethod(open_transport)
     kind: ClassVar[str] = ""
+    quiet = 0.2
 
     @pytest.fixture(autouse=True)
     def _on_aws(self, request: pytest.FixtureRequest, aws_credentials: None) -> Iterator[None]:
