@@ -3,7 +3,8 @@
 #   make test   install what the tests need and run them
 
 PYTHON := .venv/bin/python
-PEERS := .venv-bench/huey/.installed-bench-huey .venv-bench/dbos/.installed-bench-dbos
+PEERS := .venv-bench/huey/.installed-bench-huey .venv-bench/dbos/.installed-bench-dbos \
+         .venv-bench/eventsourcing/.installed-bench-eventsourcing
 INPUTS := tools/setup.sh packages/tidings/pyproject.toml packages/adexport/pyproject.toml
 
 # A copied or moved .venv still runs the code of its old place: it is made again.
@@ -49,6 +50,7 @@ conformance: .venv/.installed-test
 bench: .venv/.installed-test $(PEERS)
 	$(PYTHON) benchmarks/embedded.py
 	$(PYTHON) benchmarks/postgres.py
+	$(PYTHON) benchmarks/sourcing.py
 	$(PYTHON) benchmarks/render.py
 
 soak: .venv/.installed-test
@@ -72,3 +74,6 @@ lock: .venv/.installed-run
 
 .venv-bench/dbos/.installed-bench-dbos: requirements/bench-dbos.lock tools/setup.sh
 	@sh tools/setup.sh bench-dbos .venv-bench/dbos
+
+.venv-bench/eventsourcing/.installed-bench-eventsourcing: requirements/bench-eventsourcing.lock tools/setup.sh
+	@sh tools/setup.sh bench-eventsourcing .venv-bench/eventsourcing

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 # In this order: each is constrained by the ones before it, so that one environment can hold them all.
-LOCKS = ("run", "test", "check", "bench-huey", "bench-dbos")
+LOCKS = ("run", "test", "check", "bench-huey", "bench-dbos", "bench-eventsourcing")
 PROMISED = ("run", "test")
 PLATFORMS = ("any", "manylinux", "macosx")
 RESOLVE = ["--quiet", "--universal", "--python-version", "3.11", "--no-emit-package", "tidings",
