@@ -26,13 +26,18 @@ class _Waiting(Struct, Generic[I, R]):
 class Groups(Generic[I, R]):
     """Collects items while others are under way, and performs them together. A failed group is rerun one by one.
 
-    `place` says what no two items of a group may share; of those the later ones wait for the next group.
+    `place` says what no two items of a group may share; of those the later ones wait for the next group. What may be
+    tried again fails all of them, unless it is of the kind `alone`, which may be one's own.
     """
 
     def __init__(
-        self, perform: Callable[[list[I]], Awaitable[Sequence[R]]], place: Callable[[I], str] | None = None
+        self,
+        perform: Callable[[list[I]], Awaitable[Sequence[R]]],
+        place: Callable[[I], str] | None = None,
+        alone: type[StoreError] | None = None,
     ) -> None:
         self._perform = perform
+        self._alone = alone
         self._place = place
         self._waiting: list[_Waiting[I, R]] = []
         self._flushes: set[asyncio.Task[None]] = set()
@@ -81,7 +86,7 @@ class Groups(Generic[I, R]):
         try:
             results = await self._perform([waiting.item for waiting in group])
         except Exception as error:
-            if len(group) > 1 and not (isinstance(error, StoreError) and error.retryable):
+            if len(group) > 1 and not self._fails_all(error):
                 for waiting in group:
                     await self._perform_group([waiting])
                 return
@@ -92,6 +97,10 @@ class Groups(Generic[I, R]):
         for waiting, result in zip(group, results, strict=True):
             if not waiting.done.done():
                 waiting.done.set_result(result)
+
+    def _fails_all(self, error: Exception) -> bool:
+        own = self._alone is not None and isinstance(error, self._alone)
+        return isinstance(error, StoreError) and error.retryable and not own
 
     async def drain(self) -> None:
         """Wait until what was submitted is performed."""

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 from tidings.backends.postgres.grouping import Groups
 from tidings.backends.postgres.statements import PostgresStatements
+from tidings.errors import StoreBusyError
 from tidings.events import Envelope
 from tidings.points import reach
 from tidings.rows import Append
@@ -24,14 +25,19 @@ class SharedCommits:
         self._speaking = speaking
         self._notify = notify
         self._publishes: Groups[Sequence[Envelope], None] = Groups(self._insert)
-        self._appends: Groups[Append, int | None] = Groups(self._append, place=lambda append: append.stream)
+        self._appends: Groups[Append, int | None] = Groups(
+            self._append, place=lambda append: append.stream, alone=StoreBusyError
+        )
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         """Write events to the log with the next group."""
         await self._publishes.submit(envelopes)
 
     async def append(self, append: Append) -> int | None:
-        """Append to a stream with the next group; the version, None of a conflict, BUSY if somebody else has it."""
+        """Append to a stream with the next group; return the version, None of a conflict.
+
+        Raises StoreBusyError if another transaction has the stream: nobody else of the group waits for it.
+        """
         return await self._appends.submit(append)
 
     async def drain(self) -> None:

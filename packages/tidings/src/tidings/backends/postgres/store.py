@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,7 +33,6 @@ from tidings.backends.postgres.partitions import Partitions
 from tidings.backends.postgres.shared import SharedCommits
 from tidings.backends.postgres.statements import PostgresStatements
 from tidings.backends.postgres.statements.log import APPEND_ONE
-from tidings.backends.postgres.statements.streams import BUSY
 from tidings.errors import StoreBusyError, StoreUnavailableError, TransactionError
 from tidings.events import Envelope
 from tidings.hosts import pid_exists, this_host
@@ -210,15 +209,16 @@ class PostgresStore:
         return [(name, sql, name in done) for name, sql in migrations.known()]
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
-        """Append envelopes in a group commit; raises TransactionError inside a transaction of the same task."""
+        """Append in a group commit; raises TransactionError inside a transaction of the same task."""
         self._refuse_inside()
         await self._shared.publish(envelopes)
 
     async def append(self, append: Append) -> int | None:
-        """Append to a stream in a group commit; alone, where another transaction has it: only this one waits then."""
+        """Append to a stream in a group commit; alone, where another transaction has it."""
         self._refuse_inside()
-        head = await self._shared.append(append)
-        return head if head != BUSY else await self.run(partial(append_to_stream, append=append))
+        with suppress(StoreBusyError):
+            return await self._shared.append(append)
+        return await self.run(partial(append_to_stream, append=append))
 
     @asynccontextmanager
     async def _speaking(self) -> AsyncIterator[PostgresStatements]:

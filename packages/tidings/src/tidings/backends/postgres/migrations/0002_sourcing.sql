@@ -34,23 +34,18 @@ END $$;
 
 -- Appends to several streams in one round trip: $1 the streams, each once and sorted, $2 what is expected of each, $3 how
 -- many events come. Of each event: $4 its stream's place in $1, $5 its place among its stream's, then the log's columns.
--- Returns for each stream its version; NULL if it was another; -1 if somebody else has it: nobody of a group waits for one.
--- The log is written last, and locked only then: its readers wait for whoever has it locked.
+-- Returns for each stream its version; NULL if it was another. The log is written last, and locked only then: its readers
+-- wait for whoever has it locked. A stream that another transaction has for long fails all: nobody shall wait for another's.
 CREATE FUNCTION tidings.append_to_streams(
   text[], bigint[], bigint[], integer[], bigint[], smallint[],
   text[], text[], text[], text[], bigint[], text[], text[], text[], text[], text[], text[], text[], text[], text[],
   bytea[], bytea[]
-) RETURNS bigint[] LANGUAGE plpgsql AS $$
+) RETURNS bigint[] LANGUAGE plpgsql SET lock_timeout = '20ms' AS $$
 DECLARE
   heads bigint[] := '{}';
 BEGIN
   FOR n IN 1 .. cardinality($1) LOOP
-    PERFORM FROM tidings.stream s WHERE s.stream = $1[n] FOR UPDATE SKIP LOCKED;
-    IF NOT FOUND AND EXISTS (SELECT FROM tidings.stream s WHERE s.stream = $1[n]) THEN
-      heads := heads || -1::bigint;
-    ELSE
-      heads := heads || tidings.move_head($1[n], $2[n], $3[n]);
-    END IF;
+    heads := heads || tidings.move_head($1[n], $2[n], $3[n]);
   END LOOP;
   INSERT INTO tidings.log (lane, type, version, id, source, time, subject, key, share, correlation, causation,
                            traceparent, tracestate, supersedes, keep, extensions, data, stream, stream_version)
@@ -60,7 +55,23 @@ BEGIN
     FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
          WITH ORDINALITY AS e(stream, nth, lane, type, version, id, source, time, subject, key, share, correlation,
                               causation, traceparent, tracestate, supersedes, keep, extensions, data, ordinal)
-   WHERE heads[e.stream] > 0
+   WHERE heads[e.stream] IS NOT NULL
    ORDER BY e.ordinal;
   RETURN heads;
+END $$;
+
+-- The same for a single event, in half the time: $1 its stream, $2 what is expected of it, then the log's columns.
+CREATE FUNCTION tidings.append_event(
+  text, bigint, smallint, text, text, text, text, bigint, text, text, text, text, text, text, text, text, text,
+  bytea, bytea
+) RETURNS bigint LANGUAGE plpgsql SET lock_timeout = '20ms' AS $$
+DECLARE
+  head bigint := tidings.move_head($1, $2, 1);
+BEGIN
+  IF head IS NOT NULL THEN
+    INSERT INTO tidings.log (lane, type, version, id, source, time, subject, key, share, correlation, causation,
+                             traceparent, tracestate, supersedes, keep, extensions, data, stream, stream_version)
+    VALUES ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $1, head);
+  END IF;
+  RETURN head;
 END $$;

@@ -10,12 +10,10 @@ from tidings.rows import Append, SnapshotRow, StreamHead
 from tidings.statements import RecordedRow
 from tidings.store import LOG_CHANGED
 
-_APPENDS = f"SELECT tidings.append_to_streams({', '.join(f'${n}' for n in range(1, 23))})"
+_APPEND_GROUP = f"SELECT tidings.append_to_streams({', '.join(f'${n}' for n in range(1, 23))})"
+_APPEND_EVENT = f"SELECT tidings.append_event({', '.join(f'${n}' for n in range(1, 20))})"
 _OF_LOG = len(ENVELOPE_NAMES) - 2
 """So many of an envelope's columns the caller says; the function finds out its stream and version there."""
-
-BUSY = -1
-"""In place of a version: another transaction has the stream, and a group does not wait for it."""
 
 _NOT_ARCHIVED = "NOT EXISTS (SELECT FROM tidings.stream s WHERE s.stream = log.stream AND s.archived IS NOT NULL)"
 _KEEP = """
@@ -31,7 +29,28 @@ class StreamStatements(Speaker):
     """Part of PostgresStatements."""
 
     async def append_to_streams(self, appends: Sequence[Append]) -> list[int | None]:
-        """Append to streams, each of which comes once; return the version of each, None of a conflict, or BUSY."""
+        """Append to streams, each of which comes once; return the version of each, None of a conflict.
+
+        Raises StoreBusyError if another transaction has one of them for more than a moment.
+        """
+        if len(appends) == 1 and len(appends[0].envelopes) == 1:
+            heads = [await self._append_event(appends[0])]
+        else:
+            heads = await self._append_group(appends)
+        for append, head in zip(appends, heads, strict=True):
+            if head is not None:
+                self.touched.update([envelope.type for envelope in append.envelopes])
+                self.touched.add(LOG_CHANGED)
+        return heads
+
+    async def _append_event(self, append: Append) -> int | None:
+        envelope = append.envelopes[0]
+        lane = lane_of(envelope, self._lanes)
+        columns = envelope_row(envelope)[:_OF_LOG]
+        head: int | None = (await self._db.rows(_APPEND_EVENT, append.stream, append.expected, lane, *columns))[0][0]
+        return head
+
+    async def _append_group(self, appends: Sequence[Append]) -> list[int | None]:
         ordered = sorted(range(len(appends)), key=lambda n: appends[n].stream)  # all lock them in this order
         some = [appends[n] for n in ordered]
         rows = [
@@ -41,19 +60,10 @@ class StreamStatements(Speaker):
         ]
         # An array that is shorter is filled up with NULL: what no event has is sent as no array at all.
         columns = [() if column.count(None) == len(rows) else column for column in zip(*rows, strict=True)]
-        heads = (
-            await self._db.rows(
-                _APPENDS,
-                [append.stream for append in some],
-                [append.expected for append in some],
-                [len(append.envelopes) for append in some],
-                *columns,
-            )
-        )[0][0]
-        for append, head in zip(some, heads, strict=True):
-            if head is not None and head != BUSY:
-                self.touched.update([envelope.type for envelope in append.envelopes])
-                self.touched.add(LOG_CHANGED)
+        streams = [append.stream for append in some]
+        expected = [append.expected for append in some]
+        counts = [len(append.envelopes) for append in some]
+        heads = (await self._db.rows(_APPEND_GROUP, streams, expected, counts, *columns))[0][0]
         by_place = dict(zip(ordered, heads, strict=True))
         return [by_place[n] for n in range(len(appends))]
 
