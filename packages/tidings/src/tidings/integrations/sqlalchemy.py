@@ -29,7 +29,7 @@ from tidings.integrations.sqlalchemy_sessions import (
     session_on,
 )
 from tidings.integrations.threads import Begun, BlockingExecutor
-from tidings.publishing.outbox import Outbox
+from tidings.publishing.outbox import EMPTY, Mark, Outbox
 from tidings.service import Service
 
 __all__ = ["publish", "sqlalchemy_executor"]
@@ -47,17 +47,17 @@ class _Pending:
 
     def __init__(self) -> None:
         self.outboxes: dict[Publisher, Outbox] = {}
-        self.marks: dict[SessionTransaction, dict[Publisher, Any]] = {}
+        self.marks: dict[SessionTransaction, dict[Publisher, Mark]] = {}
 
     def outbox(self, publisher: Publisher) -> Outbox:
         return self.outboxes.setdefault(publisher, Outbox())
 
-    def mark(self) -> dict[Publisher, Any]:
+    def mark(self) -> dict[Publisher, Mark]:
         return {publisher: outbox.mark() for publisher, outbox in self.outboxes.items()}
 
-    def cut(self, mark: dict[Publisher, Any]) -> None:
+    def cut(self, mark: dict[Publisher, Mark]) -> None:
         for publisher, outbox in self.outboxes.items():
-            outbox.cut(mark.get(publisher, (0, 0, 0)))
+            outbox.cut(mark.get(publisher, EMPTY))
 
 
 class _PendingOnConnection(_Pending):

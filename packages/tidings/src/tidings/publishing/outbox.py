@@ -52,6 +52,12 @@ def in_paramstyle(sql: str, paramstyle: str) -> str:
     return re.sub(r"\$\d+", _STYLES[paramstyle], escaped)
 
 
+Mark = tuple[int, int, int, int]
+"""How much of each kind an outbox has."""
+
+EMPTY: Mark = (0, 0, 0, 0)
+
+
 class Outbox:
     """What one transaction will publish. Writing it early would hold up every reader of the log."""
 
@@ -80,11 +86,11 @@ class Outbox:
                 return True
         return False
 
-    def mark(self) -> tuple[int, int, int, int]:
+    def mark(self) -> Mark:
         """Return a place to which `cut` can return."""
         return len(self.envelopes), len(self.scheduled), len(self.chosen), len(self.cancelled)
 
-    def cut(self, mark: tuple[int, int, int, int]) -> None:
+    def cut(self, mark: Mark) -> None:
         """Forget what was added after a mark."""
         del self.envelopes[mark[0] :], self.scheduled[mark[1] :], self.chosen[mark[2] :], self.cancelled[mark[3] :]
 
