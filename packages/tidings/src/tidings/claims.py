@@ -16,6 +16,16 @@ _SCHEME = "blob:"
 _KEY = re.compile(r"data/([0-9a-f]{64})")
 
 
+async def fitted(envelope: Envelope, blobs: Blobs | None, most: int) -> Envelope:
+    """Return what travels: where there is a place for it, data over half of the bytes that a broker takes waits there.
+
+    Half, because a transport may have to write it in twice the bytes. Raises BlobsError.
+    """
+    if blobs is None or len(envelope.data) * 2 <= most:
+        return envelope
+    return await check_in(envelope, blobs)
+
+
 async def check_in(envelope: Envelope, blobs: Blobs) -> Envelope:
     """Store an envelope's data under its digest; return the small envelope that travels. Raises BlobsError."""
     key = f"data/{hashlib.sha256(envelope.data).hexdigest()}"

@@ -34,13 +34,13 @@ class Cloud:
     def outcomes(self) -> str:
         return f"s3://{self.bucket}/cloud?region=us-east-1&endpoint={self.endpoint}"
 
-    async def queue(self, *, visibility: int = 2, fifo: bool = False) -> "Queue":
-        """Make a queue whose messages are given up after three receives."""
+    async def queue(self, *, visibility: int = 3, fifo: bool = False, receives: int = 3) -> "Queue":
+        """Make a queue whose messages are given up after some receives."""
         name, end = f"orders-{secrets.token_hex(6)}", ".fifo" * fifo
         kind = {"FifoQueue": "true"} if fifo else {}
         dead = (await self.sqs.create_queue(QueueName=f"{name}-dead{end}", Attributes=kind))["QueueUrl"]
         found = await self.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])
-        policy = {"deadLetterTargetArn": found["Attributes"]["QueueArn"], "maxReceiveCount": 3}
+        policy = {"deadLetterTargetArn": found["Attributes"]["QueueArn"], "maxReceiveCount": receives}
         attributes = {"VisibilityTimeout": str(visibility), "RedrivePolicy": json.dumps(policy), **kind}
         made = await self.sqs.create_queue(QueueName=f"{name}{end}", Attributes=attributes)
         return Queue(self.sqs, made["QueueUrl"], dead, fifo=fifo)
@@ -105,7 +105,7 @@ class Flow:
 
     @asynccontextmanager
     async def running(
-        self, queue: Queue, *, seconds: float = 2.0, concurrency: int = 2, kill_at: str = "", **options: Any
+        self, queue: Queue, *, seconds: float = 3.0, concurrency: int = 2, kill_at: str = "", **options: Any
     ) -> AsyncIterator["Flow"]:
         """Let the function handle what is in a queue."""
         variables = {
@@ -130,6 +130,10 @@ class Flow:
         """Return what the handler has noted: order, attempt, seconds of CPU."""
         notes = self.folder / "notes"
         return notes.read_text().splitlines() if notes.exists() else []
+
+    def killed(self) -> int:
+        """Return the process that a point has ended."""
+        return int((self.folder / "killed").read_text())
 
     def output(self) -> str:
         """Return what the processes printed."""

@@ -72,9 +72,9 @@ class Invoking:
         self.calls: list[Any] = []
         self._handlers: list[LambdaHandler] = []
 
-    def function(self, transport: str | None = None, margin: float = 0.2) -> LambdaHandler:
+    def function(self, blobs: str | None = None, margin: float = 0.2) -> LambdaHandler:
         """Return another instance of the function, as another process of AWS is."""
-        service = Service("labels", store="none://", transport=transport or f"memory://{self.queue}?in=nothing")
+        service = Service("labels", store="none://", transport=f"memory://{self.queue}?in=nothing", blobs=blobs)
         self._subscribe(service)
         handler = lambda_handler(service, outcomes=(self.folder / "blobs").as_uri(), margin=timedelta(seconds=margin))
         self._handlers.append(handler)

@@ -7,13 +7,18 @@ import logging
 import threading
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from invoking import Context, envelope, event_of, failed, record
-from printing import Make, Ordered, Printed, printing
+from printing import Drawn, Make, Ordered, Printed, printing
 
 from tidings import Event, Service, SyncWork, Work
+from tidings.claims import fitted, redeem
 from tidings.errors import LeaseLostError
+from tidings.events import Envelope
+from tidings.service import open_blobs
+from tidings.testing.conformance.transports.opening import real_world
 
 
 def test_what_followed_is_published_with_the_same_ids_and_facts_when_a_message_comes_again(invoking: Make) -> None:
@@ -201,9 +206,11 @@ def test_messages_come_through_sns_too_and_bring_its_trace(invoking: Make) -> No
         "MessageAttributes": {"traceparent": {"Type": "String", "Value": trace}},
     }
     direct = record(envelope(Ordered(order="b"), "e2"), traceparent=trace)
-    assert failed(made.function()(event_of([record(json.dumps(wrapped)), direct]), Context(5))) == []
+    xray = record(envelope(Ordered(order="c"), "e3"))
+    xray["attributes"]["AWSTraceHeader"] = "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=0"
+    assert failed(made.function()(event_of([record(json.dumps(wrapped)), direct, xray]), Context(5))) == []
     came = sorted((one.correlation, one.traceparent) for one in made.published())
-    assert came == [("e1", trace)] * 2 + [("e2", trace)] * 2
+    assert came == [(name, trace) for name in ("e1", "e2", "e3") for _ in range(2)]
 
 
 def test_a_body_that_changed_on_its_way_is_given_back(invoking: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -214,6 +221,35 @@ def test_a_body_that_changed_on_its_way_is_given_back(invoking: Make, caplog: py
     assert failed(made.function()(event_of(records), Context(5))) == [records[1]["messageId"]]
     assert "it changed on its way" in caplog.text
     assert made.calls == [("a", 1)]
+
+
+def test_what_is_too_large_waits_among_the_blobs_both_ways(invoking: Make, tmp_path: Path) -> None:
+    def subscribe(service: Service) -> None:
+        @service.subscribe(Drawn)
+        async def draw_again(event: Drawn, work: Work) -> None:
+            made.calls.append(len(event.picture))
+            async with work.finish() as tx:
+                tx.publish(Drawn(picture=event.picture[::-1]))
+
+    made = invoking(subscribe)
+    place = (tmp_path / "large").as_uri()
+    large = envelope(Drawn(picture="ab" * 524_000), "e1", key=None)
+    sent = asyncio.run(in_blobs(large, place))
+    assert len(sent.data) < 10
+    assert failed(made.function(place)(event_of([record(sent)]), Context(5))) == []
+    assert made.calls == [1_048_000]
+    (came,) = made.published()
+    assert json.loads(asyncio.run(out_of_blobs(came, place)).data) == {"picture": "ba" * 524_000}
+
+
+async def in_blobs(large: Envelope, place: str) -> Envelope:
+    blobs = open_blobs(place, real_world())
+    await blobs.open()
+    return await fitted(large, blobs, 1_048_576)
+
+
+async def out_of_blobs(small: Envelope, place: str) -> Envelope:
+    return await redeem(small, open_blobs(place, real_world()))
 
 
 def test_older_versions_are_upcast(invoking: Make) -> None:

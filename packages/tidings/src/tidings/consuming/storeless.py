@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from msgspec import Struct
 
+from tidings.blobs import Blobs
+from tidings.claims import fitted
 from tidings.consuming.executor import Opened
 from tidings.consuming.outcomes import Outcomes
 from tidings.consuming.pipeline import Pipeline
@@ -70,6 +72,7 @@ class StorelessRunner:
         producer: Producer,
         outcomes: Outcomes,
         transport: Transport | None,
+        blobs: Blobs | None,
         store: Store,
         world: World,
     ) -> None:
@@ -78,6 +81,7 @@ class StorelessRunner:
         self._producer = producer
         self._outcomes = outcomes
         self._transport = transport
+        self._blobs = blobs
         self._store = store
         self._world = world
         self._places = asyncio.Semaphore(subscription.concurrency)
@@ -148,18 +152,19 @@ class StorelessRunner:
                 "to Service."
             )
         size, most = len(envelope_to_json(event)), self._transport.capabilities.max_bytes
-        if size > most:
+        if size > most and self._blobs is None:
             raise TransportError(
-                f"{event.type} would be {size} bytes, more than the {most} that the transport carries: store the "
-                "large part elsewhere and let the event carry its address."
+                f"{event.type} would be {size} bytes, more than the {most} that the transport carries: give the "
+                "service blobs=…, where large data waits, or let the event carry an address."
             )
 
     async def _send(self, events: Sequence[Envelope]) -> None:
         if not events or self._transport is None:
             return
-        most = self._transport.capabilities.max_batch
-        for start in range(0, len(events), most):
-            refused = await self._transport.send(events[start : start + most])
+        can = self._transport.capabilities
+        for start in range(0, len(events), can.max_batch):
+            some = [await fitted(one, self._blobs, can.max_bytes) for one in events[start : start + can.max_batch]]
+            refused = await self._transport.send(some)
             if refused:
                 raise TransportError(
                     f"{self.subscription.name}: {len(refused)} events were not taken, the first "

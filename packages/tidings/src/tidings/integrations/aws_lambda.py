@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from tidings.backends.no_store import open_store
+from tidings.claims import redeem
 from tidings.consuming.outcomes import Outcomes
 from tidings.consuming.pipeline import Pipeline
 from tidings.consuming.storeless import StorelessRunner, Turn, check_storeless
@@ -52,12 +53,20 @@ class LambdaHandler:
         self._service = service
         self._margin = margin
         self._blobs = open_blobs(outcomes, service.world)
-        self._unopened = [one for one in (self._blobs, service.transport) if one is not None]
+        self._places = [one for one in (self._blobs, service.blobs, service.transport) if one is not None]
+        self._unopened = list(self._places)
         decided, store = Outcomes(self._blobs, service.world), open_store("none://", service.world)
         producer = Producer(service.name, service.registry, service.world)
         self._runners = [
             StorelessRunner(
-                one, Pipeline(one, service.registry), producer, decided, service.transport, store, service.world
+                one,
+                Pipeline(one, service.registry),
+                producer,
+                decided,
+                service.transport,
+                service.blobs,
+                store,
+                service.world,
             )
             for one in service.subscriptions
         ]
@@ -99,8 +108,8 @@ class LambdaHandler:
             del self._unopened[0]
 
     async def _close(self) -> None:
-        for one in (self._blobs, self._service.transport):
-            if one is not None and one not in self._unopened:
+        for one in self._places:
+            if one not in self._unopened:
                 await one.close()
 
     async def _line(self, line: Sequence[Record], turn: Turn, done: set[str]) -> None:
@@ -113,7 +122,7 @@ class LambdaHandler:
     async def _record(self, record: Record, turn: Turn) -> bool:
         """Say whether a message is done: every subscription that takes its event has published what followed."""
         try:
-            envelope = read_event(record)
+            envelope = await redeem(read_event(record), self._service.blobs)
             takers = self._takers(envelope, record)
         except TidingsError as error:
             log.error("Message %s cannot be handled here: %s", record.id, error)

@@ -1,18 +1,15 @@
 """The records of an SQS event source, as AWS Lambda hands them to a function. Pure."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from tidings.backends.sqs.message import read, traceparent_of
 from tidings.consuming.landing import traced
 from tidings.errors import EnvelopeError, ServiceError
 from tidings.events import Envelope, check, envelope_from_json
-
-DIGEST = "sha256"
-"""Attribute of a message that holds the SHA-256 of its body, as the SQS transport sends it."""
 
 
 class _Attribute(Struct, rename="camel"):
@@ -22,6 +19,7 @@ class _Attribute(Struct, rename="camel"):
 class _System(Struct):
     receives: str = msgspec.field(name="ApproximateReceiveCount", default="1")
     group: str | None = msgspec.field(name="MessageGroupId", default=None)
+    trace: str = msgspec.field(name="AWSTraceHeader", default="")
 
 
 class Record(Struct, rename="camel"):
@@ -48,15 +46,6 @@ class _Event(Struct):
     records: list[Record] = msgspec.field(name="Records")
 
 
-class _Notification(Struct):
-    """What SNS makes of a message where raw delivery is off."""
-
-    type: str = msgspec.field(name="Type")
-    topic: str = msgspec.field(name="TopicArn")
-    message: str = msgspec.field(name="Message")
-    attributes: dict[str, dict[str, str]] = msgspec.field(name="MessageAttributes", default_factory=dict)
-
-
 def read_records(event: Any) -> list[Record]:
     """Return the messages of one invocation; raises ServiceError for what is no batch of SQS messages."""
     try:
@@ -70,23 +59,15 @@ def read_records(event: Any) -> list[Record]:
 
 def read_event(record: Record) -> Envelope:
     """Return the event of a message; raises EnvelopeError and StrictJSONError."""
-    headers: Mapping[str, str] = {
-        name: found.string_value for name, found in record.attributes.items() if found.string_value is not None
-    }
-    body = record.body
-    if '"TopicArn"' in body and (notification := _notification(body)) is not None:
-        body = notification.message
-        headers = {name: said.get("Value", "") for name, said in notification.attributes.items()}
-    _check_digest(body, headers.get(DIGEST))
-    envelope = traced(envelope_from_json(body.encode("utf-8", "surrogatepass")), headers)
+    said = {name: found.string_value for name, found in record.attributes.items() if found.string_value is not None}
+    body, headers, broken = read(record.body, said)
+    if broken is not None:
+        raise EnvelopeError(f"it {broken}.")
+    if "traceparent" not in headers and (trace := traceparent_of(record.system.trace)):
+        headers["traceparent"] = trace
+    envelope = traced(envelope_from_json(body), headers)
     check(envelope)
     return envelope
-
-
-def _check_digest(body: str, told: str | None) -> None:
-    actual = hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
-    if told is not None and told != actual:
-        raise EnvelopeError(f"it changed on its way: its SHA-256 is {actual}, and its sender said {told}.")
 
 
 def lines_of(records: Sequence[Record]) -> list[list[Record]]:
@@ -95,11 +76,3 @@ def lines_of(records: Sequence[Record]) -> list[list[Record]]:
     for record in records:
         lines.setdefault(record.id if record.group is None else f"group {record.group}", []).append(record)
     return list(lines.values())
-
-
-def _notification(body: str) -> _Notification | None:
-    try:
-        found = msgspec.json.decode(body, type=_Notification)
-    except (msgspec.MsgspecError, UnicodeEncodeError):
-        return None
-    return found if found.type == "Notification" else None

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from msgspec.structs import replace
 
 from tidings.blobs import Blobs
-from tidings.claims import check_in
+from tidings.claims import fitted
 from tidings.events import INTERNAL, Envelope
 from tidings.points import reach
 from tidings.rows import BEHIND, DEAD, RETRY, Held, Record
@@ -69,18 +69,10 @@ class Relay:
         return replace(held, attempts=row.attempts + 1, actor=row.actor)
 
     async def _send(self, records: Sequence[Record], *, again: bool = False) -> dict[str, Refusal]:
-        envelopes = [await self._fitting(record.envelope) for record in records]
+        most = self._transport.capabilities.max_bytes
+        envelopes = [await fitted(record.envelope, self._blobs, most) for record in records]
         refused = await self._transport.send(envelopes, again=again) if envelopes else []
         return {refusal.event_id: refusal for refusal in refused}
-
-    async def _fitting(self, envelope: Envelope) -> Envelope:
-        """Return what travels: where there is a place for it, data over half of what the broker takes waits there.
-
-        Half, because a transport may have to write it in twice the bytes.
-        """
-        if self._blobs is None or len(envelope.data) * 2 <= self._transport.capabilities.max_bytes:
-            return envelope
-        return await check_in(envelope, self._blobs)
 
     def _held(self, records: Sequence[Record], refused: Mapping[str, Refusal]) -> Iterator[Held]:
         """Return the rows of refused records; what follows another of its key waits behind it."""
