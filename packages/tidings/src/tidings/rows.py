@@ -182,3 +182,18 @@ class SnapshotRow(Struct, frozen=True):
     stream_version: int
     time: int
     state: bytes
+
+
+class Holder(Struct, frozen=True):
+    """Who keeps readers of a database's log waiting: an open transaction that may have published.
+
+    `name` is for people, None while nobody does; then `seconds`, the age of the transaction, is 0. A prepared
+    transaction has no `pid`. `statement` is its last.
+    """
+
+    database: str
+    name: str | None = None
+    pid: int | None = None
+    application: str | None = None
+    seconds: float = 0.0
+    statement: str | None = None

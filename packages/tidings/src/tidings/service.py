@@ -28,6 +28,7 @@ from tidings.sagas.coordinator import Coordinator, check_running
 from tidings.sagas.saga import Saga
 from tidings.sourcing.remembering import Remembering
 from tidings.store import Store
+from tidings.telemetry import told
 from tidings.transport import Topology, Transport
 from tidings.world import Clock, Ids, World
 
@@ -264,6 +265,7 @@ class Service(Remembering):
                 for place in {one: None for one in (self.blobs, self.transport, self.inward) if one is not None}:
                     await place.open()
                     opened.push_async_callback(place.close)
+                opened.enter_context(told(self.name, self.store, self.world))
                 self.worker = self._make_worker(consumers, relay)
                 try:
                     await self.worker.start()

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from tidings.events import Envelope
-from tidings.rows import Append, WorkerRow
+from tidings.rows import Append, Holder, WorkerRow
 from tidings.statements import Statements
 
 T = TypeVar("T")
@@ -99,6 +99,9 @@ class Store(Protocol):
 
     async def upkeep(self, keeps: Sequence[str], now: int, progress: Callable[[int], None]) -> Upkept:
         """Prepare for retention classes; let go of what is settled and past its retention."""
+
+    async def holder(self) -> Holder | None:
+        """Return whom readers of the log wait for at this moment; None if they never wait on this store."""
 
     async def status(self) -> Mapping[str, object]:
         """Return facts about the file."""

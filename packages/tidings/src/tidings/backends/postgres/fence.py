@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from tidings.backends.postgres.driver import Session
 from tidings.errors import StoreUnavailableError
+from tidings.rows import Holder
 
 _HIGH = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS high FROM tidings.log_position"
 
@@ -43,7 +44,7 @@ WHICH_SERVER = "SELECT pg_postmaster_start_time(), pg_is_in_recovery()"
 
 # The transaction that has held it longest. A prepared one has no pid, and is named by whoever prepared it.
 _HOLDER = """
-SELECT l.pid, a.application_name, a.state, p.gid,
+SELECT l.pid, coalesce(a.application_name, p.gid), a.state, p.gid,
        extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::float8, left(a.query, 200)
   FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
   LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND EXISTS (
@@ -56,14 +57,14 @@ SELECT l.pid, a.application_name, a.state, p.gid,
 """
 
 
-async def holder(session: Session) -> tuple[str | None, float | None, str | None]:
-    """Return who holds the fence, for how many seconds already, and its last statement; None if nobody does."""
+async def holder(session: Session, database: str, waited: float) -> Holder:
+    """Return who holds the fence, if anybody does; `waited`: seconds, for who may not see since when."""
     rows = await session.rows(_HOLDER)
     if not rows:
-        return None, None, None
-    pid, application, state, prepared, seconds, query = rows[0]
+        return Holder(database)
+    pid, application, state, prepared, seconds, statement = rows[0]
     name = f"prepared transaction {prepared}" if pid is None else f"process {pid} ({application or 'unnamed'}, {state})"
-    return name, round(seconds or 0.0, 1), query
+    return Holder(database, name, pid, application, round(waited if seconds is None else seconds, 1), statement)
 
 
 RECOVERED = "-1/"
@@ -76,6 +77,7 @@ LOOK_SECONDS, PATIENCE_SECONDS = 0.001, 1.0
 class _Pending(Struct):
     high: int
     writers: frozenset[str]
+    since: float
 
 
 class Fence:
@@ -123,7 +125,7 @@ class Fence:
         if high < before and history == self.history:  # the sequence was set back while the server ran
             self._begin_again()
         if history == self.history:
-            self._decide(_Pending(high, frozenset(writers)))
+            self._decide(_Pending(high, frozenset(writers), asyncio.get_running_loop().time()))
         return self.safe
 
     def _decide(self, now: _Pending) -> None:
@@ -156,6 +158,11 @@ class Fence:
                 return high
             await asyncio.sleep(LOOK_SECONDS)
         return safe
+
+    @property
+    def waited(self) -> float:
+        """For how many seconds the oldest of them has been known."""
+        return asyncio.get_running_loop().time() - self._pending.since if self._pending is not None else 0.0
 
     @property
     def waiting(self) -> bool:

@@ -33,6 +33,7 @@ _HOLD_EVERYTHING = ("UTF8", "SQL_ASCII")
 class Greeting(Struct, frozen=True):
     """What the first connection has told. `limits_transactions`: the server knows transaction_timeout."""
 
+    database: str = ""
     pooled: bool = False
     limits_transactions: bool = False
 
@@ -52,7 +53,8 @@ async def greet(connect: Callable[..., Awaitable["asyncpg.Connection[Any]"]]) ->
     """
     connection = await connect(statement_cache_size=0)
     try:
-        pooled: bool = await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid()
+        [(pid, database)] = await connection.fetch("SELECT pg_backend_pid(), current_database()")
+        pooled = pid != connection.get_server_pid()
         version = connection.get_server_version().major
         encoding = connection.get_settings().server_encoding
     finally:
@@ -67,4 +69,4 @@ async def greet(connect: Callable[..., Awaitable["asyncpg.Connection[Any]"]]) ->
             "A connection pooler stands before the database: LISTEN and prepared statements do not work through "
             "it, so the log is polled. Give the store a direct address for shorter waits."
         )
-    return Greeting(pooled, version >= LIMITS_TRANSACTIONS)
+    return Greeting(database, pooled, version >= LIMITS_TRANSACTIONS)

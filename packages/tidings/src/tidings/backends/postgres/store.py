@@ -36,7 +36,7 @@ from tidings.backends.postgres.statements.log import APPEND_ONE
 from tidings.errors import StoreBusyError, StoreUnavailableError, TransactionError
 from tidings.events import Envelope
 from tidings.hosts import pid_exists, this_host
-from tidings.rows import Append, WorkerRow
+from tidings.rows import Append, Holder, WorkerRow
 from tidings.statements import Statements
 from tidings.store import LOG_CHANGED, PROGRESS_CHANGED, Upkept, append_to_stream
 from tidings.world import World
@@ -345,21 +345,27 @@ class PostgresStore:
             await session.script(_NO_TIMEOUT)
             yield session
 
+    async def holder(self) -> Holder:
+        """Return who holds the fence: since when, and doing what."""
+        await self._fence.look()
+        if not self._fence.waiting:
+            return Holder(self.greeting.database)
+        return await holder(self._session, self.greeting.database, self._fence.waited)
+
     async def status(self) -> Mapping[str, object]:
         """Return facts about the database, and who holds the fence: since when, and doing what."""
-        await self._fence.look()
+        held = await self.holder()
         version = (await self._session.rows("SHOW server_version"))[0][0]
         size = (await self._session.rows("SELECT pg_database_size(current_database())"))[0][0]
-        held_by, seconds, query = await holder(self._session) if self._fence.waiting else (None, None, None)
         return {
             "database": f"Postgres {version}",
             "bytes": size,
             "lanes": self.lanes,
             "pooler": self.greeting.pooled,
             "safe position": self._fence.safe,
-            "fence held by": held_by,
-            "fence held seconds": seconds,
-            "fence held doing": query,
+            "fence held by": held.name,
+            "fence held seconds": held.seconds if held.name else None,
+            "fence held doing": held.statement,
         }
 
 

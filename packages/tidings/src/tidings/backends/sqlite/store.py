@@ -21,7 +21,7 @@ from tidings.backends.sqlite.writer import Writer
 from tidings.errors import ServiceError, StoreBusyError, StoreUnavailableError
 from tidings.events import FOREVER, Envelope
 from tidings.hosts import pid_exists, this_host
-from tidings.rows import Append, WorkerRow
+from tidings.rows import Append, Holder, WorkerRow
 from tidings.statements import Statements
 from tidings.store import Upkept, append_to_stream
 from tidings.world import World
@@ -294,6 +294,10 @@ class SqliteStore:
         """Let go of what every subscription has settled and is past its retention."""
         held = [keep for keep in await self.reading.keeps() if keep != FOREVER]
         return {keep: await drop_past(self, keep, now - int(keep) * 1_000_000, progress) for keep in held}, []
+
+    async def holder(self) -> Holder | None:
+        """Return None: who reads sees what is committed, in the order of the log."""
+        return None
 
     async def status(self) -> Mapping[str, object]:
         """Return facts about the file."""
