@@ -14,6 +14,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from tidings import Event, RetryPolicy, Service, Transaction
+from tidings.backends.postgres import PostgresStore
+from tidings.errors import StoreUnavailableError
+from tidings.integrations.asyncpg import publish
 from tidings.integrations.psycopg import psycopg_executor
 from tidings.integrations.sqlalchemy import sqlalchemy_executor
 
@@ -40,6 +43,17 @@ async def url(server: Server) -> AsyncIterator[str]:
     await server.fetch("CREATE DATABASE limits")
     yield server.url.rpartition("/")[0] + "/limits"
     await server.fetch("DROP DATABASE limits WITH (FORCE)")
+
+
+async def confirm_at(server: Server, standbys: str) -> None:
+    """Let the server confirm a commit once these standbys have it."""
+    await server.fetch(f"ALTER SYSTEM SET synchronous_standby_names = '{standbys}'")
+    await server.fetch("SELECT pg_reload_conf()")
+
+
+async def write(service: Service) -> None:
+    async with service.transaction() as tx:
+        await tx.execute(WRITE.format("written"))
 
 
 @asynccontextmanager
@@ -125,3 +139,26 @@ async def test_a_wait_of_our_own_in_the_handlers_transaction_does_not(server: Se
             while await outcome(service) != (["first", "waits"], []):  # noqa: ASYNC110 - a handler does it
                 await asyncio.sleep(0.02)
         assert await service.fetch_value("SELECT count(*) FROM tidings.held") == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_commit_that_waits_for_a_standby_costs_no_attempt(server: Server, url: str, way: str) -> None:
+    async with subscribed(way, url, "SELECT 1", nap=0) as service:
+        await service.publish(Asked(name="first"))
+        assert await outcome(service) == (["first"], [])
+        assert isinstance(service.store, PostgresStore)
+        service.store.hold_limit = 0.5
+        connection = await asyncpg.connect(url, server_settings={"synchronous_commit": "local"})
+        await confirm_at(server, "nobody")
+        await publish(connection, Asked(name="waits"), service=service)
+        with pytest.raises(StoreUnavailableError):
+            await write(service)
+        await asyncio.sleep(0.5)  # the handler's commit is given up meanwhile, too
+        await confirm_at(server, "")
+        await connection.close()
+        async with asyncio.timeout(20):
+            while {"first", "waits"} - set((await outcome(service))[0]):  # noqa: ASYNC110 - a handler does it
+                await asyncio.sleep(0.02)
+        effects, dead = await outcome(service)
+    assert sorted(effects) == ["first", "waits", "written"], "the commit was made, only nobody heard of it"
+    assert dead == []

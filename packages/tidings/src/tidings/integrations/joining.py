@@ -13,6 +13,7 @@ from tidings.backends.postgres.fence import Fence
 from tidings.backends.postgres.statements import PostgresStatements
 from tidings.errors import (
     ServiceError,
+    StoreUnavailableError,
     StoreVersionError,
     TidingsError,
     TransactionClosedError,
@@ -143,8 +144,10 @@ async def _count_lanes(session: Session) -> int:
     return int((await session.rows("SELECT value FROM tidings.meta WHERE name = 'lanes'"))[0][0])
 
 
-def too_long(seconds: float) -> TransactionHeldTooLongError:
-    """Return the error of a transaction that was open for longer than a store lets it."""
+def too_long(seconds: float, watch: Watch) -> TidingsError:
+    """Return the error of a transaction that was open for longer than a store lets it, by its handler or its commit."""
+    if watch.ending:
+        return StoreUnavailableError("The database did not answer a commit in time. It is tried again.")
     return TransactionHeldTooLongError(
         f"A handler's transaction was open for more than {seconds:g} s and was rolled back. Do slow work in a Work "
         "handler."
@@ -187,7 +190,7 @@ class AsyncExecutor:
         except Exception as error:
             await watch.check_undone(error)
             if isinstance(error, TimeoutError) and limit.expired():
-                raise too_long(postgres.hold_limit) from error
+                raise too_long(postgres.hold_limit, watch) from error
             raise self.failure(error) or error from error
         postgres.notify(joined.statements.touched)
 

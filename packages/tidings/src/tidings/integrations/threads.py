@@ -153,7 +153,7 @@ class BlockingExecutor:
             if isinstance(error, Exception):
                 await watch.check_undone(error)
             if isinstance(error, TimeoutError) and limit.expired():
-                raise too_long(postgres.hold_limit) from error
+                raise too_long(postgres.hold_limit, watch) from error
             raise
         finally:
             if joined is not None:
@@ -203,7 +203,7 @@ class BlockingExecutor:
         except Exception as error:
             asyncio.run_coroutine_threadsafe(watch.check_undone(error), loop).result()
             if expired.is_set():
-                raise too_long(postgres.hold_limit) from error
+                raise too_long(postgres.hold_limit, watch) from error
             raise self.failure(error) or error from error
         finally:
             if joined is not None:

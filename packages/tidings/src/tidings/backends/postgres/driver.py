@@ -197,7 +197,7 @@ async def transaction_on(
     transaction = connection.transaction(**{"isolation": "read_committed", **options})
     loop = asyncio.get_running_loop()
     force = None if limit is None else loop.call_later(limit + ROLLBACK_SECONDS, end, connection)
-    patience, swallowed = asyncio.timeout(limit), False
+    patience, swallowed, committing = asyncio.timeout(limit), False, False
     try:
         async with patience:
             if begun_by is None:
@@ -209,13 +209,14 @@ async def transaction_on(
             if swallowed := patience.expired():
                 raise TimeoutError
             if begun_by is None or begun_by.begin is None:
+                committing = True
                 async with our_errors():
                     await transaction.commit()
     except BaseException as error:
         answers = await _rolled_back(transaction, connection)
         if not patience.expired():
             raise
-        if isinstance(error, TimeoutError) and not answers and not swallowed:
+        if isinstance(error, TimeoutError) and (committing or not (answers or swallowed)):
             raise StoreUnavailableError("The database did not answer in time. It is tried again.") from error
         raise TransactionHeldTooLongError(
             f"A transaction was open for more than {limit:g} s and was rolled back, because every reader of the log "
