@@ -99,6 +99,9 @@ class Aftermath:
 class StormSuite:
     """The tests of an aftermath; a subclass says which storm by its fixture `aftermath`."""
 
+    acknowledged = 100
+    """More than so many publishes were acknowledged."""
+
     def test_no_event_is_there_twice(self, aftermath: Aftermath) -> None:
         assert len(aftermath.rows) == len(aftermath.log)
 
@@ -112,7 +115,7 @@ class StormSuite:
         assert aftermath.owners == 0
 
     def test_nothing_acknowledged_is_lost(self, aftermath: Aftermath) -> None:
-        assert len(aftermath.acknowledged) > 100
+        assert len(aftermath.acknowledged) > self.acknowledged
         assert set(aftermath.acknowledged) - aftermath.log.keys() == set()
 
     def test_publish_and_write_are_all_or_nothing(self, aftermath: Aftermath) -> None:

