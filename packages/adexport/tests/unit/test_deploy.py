@@ -1,10 +1,12 @@
 """The compose file names only commands, options, settings, places and ports that exist; no engine is needed."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
 import click
+import jsonschema_rs
 import pytest
 import yaml
 
@@ -14,6 +16,11 @@ from adexport.settings import PREFIX, Settings, read_settings
 ROOT = Path(__file__).parents[4]
 DEPLOY = ROOT / "deploy"
 OWN = ("api", "worker")
+SPECIFICATION = Path(__file__).with_name("data") / "compose_spec.json"
+"""The schema of the Compose Specification, as docker-compose 1.29.2 brings it (Apache License 2.0)."""
+
+OLDEST, NEWEST = 13, 17
+"""Versions of Postgres that the library takes, and whose image keeps its data at the place that is mounted."""
 
 
 def expanded(text: str, **given: str) -> str:
@@ -83,3 +90,33 @@ def test_the_image_is_built_from_what_is_there(compose):
     version = re.search(r"^FROM python:(3\.\d+)-slim$", text, re.MULTILINE)
     assert version is not None
     assert version[1] in ("3.11", "3.12", "3.13", "3.14")
+
+
+def test_the_file_is_one_that_compose_reads(compose):
+    validator = jsonschema_rs.validator_for(json.loads(SPECIFICATION.read_text()))
+    assert [error.message for error in validator.iter_errors(compose)] == []
+    misspelt = {**compose, "services": {"api": {**compose["services"]["api"], "comand": ["serve"]}}}
+    assert not validator.is_valid(misspelt)
+    assert not validator.is_valid({**compose, "services": {"api": {"restart": True}}})
+
+
+def test_what_is_named_is_declared(compose):
+    services = compose["services"]
+    for service in services.values():
+        assert set(service.get("depends_on", {})) <= set(services)
+        assert {name for name in ("image", "build") if name in service}
+
+
+def test_the_image_of_the_database_fits_the_library_and_the_volume(compose):
+    postgres = compose["services"]["postgres"]
+    version = re.fullmatch(r"postgres:(\d+)", postgres["image"])
+    assert version is not None
+    assert OLDEST <= int(version[1]) <= NEWEST
+    assert postgres["volumes"] == ["database:/var/lib/postgresql/data"]
+
+
+def test_the_command_line_reads_the_store_that_is_set(compose):
+    from tidings.cli.inspect import store_status
+
+    (option,) = (option for option in store_status.params if option.name == "store_url")
+    assert all(option.envvar in compose["services"][name]["environment"] for name in OWN)
