@@ -63,7 +63,11 @@ async def holder(session: Session, database: str, waited: float) -> Holder:
     if not rows:
         return Holder(database)
     pid, application, state, prepared, seconds, statement = rows[0]
-    name = f"prepared transaction {prepared}" if pid is None else f"process {pid} ({application or 'unnamed'}, {state})"
+    name = (
+        f"prepared transaction {prepared}"
+        if pid is None
+        else f"process {pid} ({application or 'unnamed'}, {state or 'doing what is hidden'})"
+    )
     return Holder(database, name, pid, application, round(waited if seconds is None else seconds, 1), statement)
 
 
