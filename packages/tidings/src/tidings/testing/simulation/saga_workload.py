@@ -169,7 +169,7 @@ def _ended(how: str) -> Callable[[Facts], Event]:
 
 
 def declare(service: Service, mended: Callable[[], bool], random: Random) -> None:
-    """Declare the sagas and the service that answers them. `mended`: from then on compensations succeed."""
+    """Declare the sagas and the service that answers them. `mended`: from then on nothing fails."""
     service.schema(SCHEMA)
     service.register(Ended, Chosen, *REPLIES.values())
     options: dict[str, Any] = {"start": "beginning", "retry": RetryPolicy(attempts=3, backoff=timedelta(seconds=0.5))}
@@ -189,7 +189,7 @@ def declare(service: Service, mended: Callable[[], bool], random: Random) -> Non
     @service.subscribe(Do, Undo, name="parts", ordered=True, after_dead="continue", pause_after=None, **options)
     async def parts(event: Do | Undo, tx: Transaction) -> None:
         undo, trouble = isinstance(event, Undo), event.trouble
-        if undo and mended():
+        if mended():
             trouble = Trouble()
         if trouble.how not in ("fail", "deaf"):
             await _apply(tx, event, undo)
