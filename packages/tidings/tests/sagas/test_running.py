@@ -143,9 +143,9 @@ async def test_the_signals_stay_on_the_log_and_their_names_are_the_librarys() ->
         assert service.transport is not None
         send = service.transport.send
 
-        async def noted(envelopes: Any) -> Any:
+        async def noted(envelopes: Any, **options: Any) -> Any:
             sent.extend(envelope.type for envelope in envelopes)
-            return await send(envelopes)
+            return await send(envelopes, **options)
 
         service.transport.send = noted  # type: ignore[method-assign]
         await h.publish(OrderPlaced(order_id="o-1"))
