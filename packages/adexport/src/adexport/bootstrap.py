@@ -9,21 +9,28 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adexport import projections
 from adexport.adapters.local_files import LocalFiles
+from adexport.batch_rendering import BatchRendering, subscribe_rendering
 from adexport.catalogue import Catalogue
-from adexport.consumers import BatchRendering, subscribe_planning, subscribe_rendering
+from adexport.consumers import subscribe_planning
+from adexport.events import RenderBatchRequested
 from adexport.designs import load_samples
 from adexport.exporting import Exporting
 from adexport.networks import load_networks
 from adexport.ports import FileStore
 from adexport.previewing import Previews
 from adexport.queries import Queries
+from adexport.render_memory import DatabaseMemory, subscribe_noting
 from adexport.rendering_pool import RenderingPool
 from adexport.retention import Retention, subscribe_cleaning
 from adexport.settings import Settings, SettingsError
 from tidings import Service
+
+if TYPE_CHECKING:
+    from adexport.adapters.s3 import S3Files
 
 NAME = "adexport"
 _PREVIEW_SECONDS = 20.0
@@ -57,19 +64,19 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_files(settings: Settings) -> FileStore:
-    """The place of the files: a bucket where the settings name one, else the folder.
-
-    Raises SettingsError and StorageError.
-    """
-    if not settings.files:
-        return LocalFiles(settings.files_folder)
+def bucket_files(settings: Settings) -> S3Files:
+    """The files in the bucket that the settings name. Raises SettingsError and StorageError."""
     from adexport.adapters.local_copies import LocalCopies
     from adexport.adapters.s3 import S3Files  # slow to import, and the folder needs none of it
     from adexport.adapters.s3_address import read_bucket
 
     copies = LocalCopies(settings.cache_folder, settings.cache_mb * 1_000_000)
     return S3Files(read_bucket(settings.files), copies, link_seconds=settings.link_seconds)
+
+
+def rendering_pool(settings: Settings) -> RenderingPool:
+    """The processes that render batches."""
+    return _pool(settings, settings.render_processes, settings.render_seconds)
 
 
 def _pool(settings: Settings, size: int, seconds: float) -> RenderingPool:
@@ -81,19 +88,34 @@ def _pool(settings: Settings, size: int, seconds: float) -> RenderingPool:
     )
 
 
+def _at_once(settings: Settings) -> int:
+    """How many batches are rendered at once: elsewhere as many as is said, here no more than there are cores."""
+    return settings.render_processes if settings.render_queue else min(settings.render_processes, os.cpu_count() or 1)
+
+
 def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> Application:
     """The application, wired but not running. Raises SettingsError, StorageError and NetworkDataError."""
-    files = open_files(settings)
-    service = Service(NAME, store=settings.store_url)
+    bucket = bucket_files(settings) if settings.files else None
+    files: FileStore = bucket or LocalFiles(settings.files_folder)
+    service = Service(
+        NAME,
+        store=settings.store_url,
+        transport=settings.render_queue or None,
+        landing=settings.results_queue or None,
+    )
     service.schema((Path(__file__).parent / "schema.sql").read_text())
-    pool = _pool(settings, settings.render_processes, settings.render_seconds)
+    pool = rendering_pool(settings)
     preview_pool = _pool(settings, 1, _PREVIEW_SECONDS)
     catalogue = Catalogue(service, files, load_samples(), load_networks(settings.networks))
-    at_once = min(settings.render_processes, os.cpu_count() or 1)  # more processes than cores are no faster
-    exporting = Exporting(service, files, catalogue, processes=at_once)
+    exporting = Exporting(service, files, catalogue, processes=_at_once(settings))
     subscribe_planning(service, files)
-    # One batch more than processes: while its files are stored, the process has the next one.
-    subscribe_rendering(service, BatchRendering(service, files, pool), concurrency=settings.render_processes + 1)
+    if bucket is not None and settings.render_queue:
+        service.carry(RenderBatchRequested)
+        subscribe_noting(service, bucket)
+    else:
+        rendering = BatchRendering(DatabaseMemory(service), files, pool)
+        # One batch more than processes: while its files are stored, the process has the next one.
+        subscribe_rendering(service, rendering.handle, concurrency=settings.render_processes + 1)
     projections.subscribe(service)
     keep = timedelta(days=settings.keep_days) if settings.keep_days else None
     subscribe_cleaning(service, Retention(service, files, keep))
@@ -115,7 +137,7 @@ def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> A
 async def _own_files(application: Application) -> None:
     """Refuse the files of another database before any consumer runs: cleaning would remove what that one needs."""
     service = application.service
-    async with service.running(consumers=False):
+    async with service.running(consumers=False, relay=False):
         async with service.transaction() as tx:
             new = secrets.token_hex(16)
             await tx.execute("INSERT INTO adexport_store VALUES (1, $1) ON CONFLICT (only_row) DO NOTHING", new)
@@ -138,7 +160,8 @@ async def running(application: Application, *, consumers: bool = True) -> AsyncI
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(application.files)
         await _own_files(application)
-        await stack.enter_async_context(application.pool)
+        if not application.settings.render_queue:
+            await stack.enter_async_context(application.pool)
         await stack.enter_async_context(application.preview_pool)
         await stack.enter_async_context(application.service.running(consumers=consumers))
         yield application

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,8 @@ from typing import Protocol, Self
 import msgspec
 
 from adexport.errors import FileMissingError
-from adexport.events import CellOrder
+from adexport.events import CellOrder, RenderBatchRequested
+from tidings import Transaction
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -82,6 +83,42 @@ class FileStore(Protocol):
 
     def passing(self, name: str, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The pieces of an archive, unchanged. Once all have passed, `link` may know them by this name."""
+        ...
+
+
+class Notes(Protocol):
+    """Small texts beside the files, for workers that share nothing else. All methods may raise StorageError."""
+
+    async def read_note(self, name: str) -> bytes | None:
+        """The note of this name, None if there is none."""
+        ...
+
+    async def write_note(self, name: str, text: bytes) -> None:
+        """Write a note, also over an earlier one."""
+        ...
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was made earlier: its digest, its size, and how it was encoded."""
+
+    sha256: str
+    bytes: int
+    quality: str
+
+
+class RenderMemory(Protocol):
+    """What a worker must know of what happened elsewhere."""
+
+    async def wanted(self, event: RenderBatchRequested) -> bool:
+        """False once the export is over (cancelled, past its deadline) or a newer round replaced this one."""
+        ...
+
+    async def known(self, keys: Sequence[str]) -> dict[str, Made]:
+        """What was made under these keys of CellOrder, which need not be stored any more."""
+        ...
+
+    async def remember(self, tx: Transaction, made: Mapping[str, Made]) -> None:
+        """Let later batches know what was made, by its key."""
         ...
 
 

@@ -32,6 +32,8 @@ class Settings:
     data: Path = Path("data")
     store: str = ""
     files: str = ""
+    render_queue: str = ""
+    results_queue: str = ""
     link_seconds: int = 300
     cache_mb: int = 500
     host: str = "127.0.0.1"
@@ -74,10 +76,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     given = os.environ if environment is None else environment
     text = {name.removeprefix(PREFIX).lower(): value for name, value in given.items() if name.startswith(PREFIX)}
     networks = text.get("networks")
-    return Settings(
+    settings = Settings(
         data=Path(text.get("data", "data")),
         store=_store(text.get("store", "")),
         files=text.get("files", "").strip(),
+        render_queue=text.get("render_queue", "").strip(),
+        results_queue=text.get("results_queue", "").strip(),
         link_seconds=_whole(text, "link_seconds", 300, 1, _LONGEST_LINK),
         cache_mb=_whole(text, "cache_mb", 500, 10, 1_000_000),
         host=text.get("host", "127.0.0.1"),
@@ -91,6 +95,18 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         root_path=text.get("root_path", "").rstrip("/"),
         hosts=tuple(name.strip().lower() for name in text.get("hosts", "").split(",") if name.strip()),
     )
+    if settings.render_queue:
+        require_results(settings)
+    return settings
+
+
+def require_results(settings: Settings) -> None:
+    """Raise SettingsError unless workers without a database have a place for files and one for results."""
+    if not (settings.files and settings.results_queue):
+        raise SettingsError(
+            f"Rendering elsewhere needs {PREFIX}FILES=s3://… for the files and {PREFIX}RESULTS_QUEUE for what came of"
+            f" each batch. Give both beside {PREFIX}RENDER_QUEUE, or none of them to render here."
+        )
 
 
 def _store(url: str) -> str:

@@ -22,12 +22,13 @@ from adexport.ports import check_digest
 _OWNER = "owner"
 _FILES = "files/"
 _ARCHIVES = "archives/"
+_NOTES = "notes/"
 _DELETED_AT_ONCE = 1000  # what one call takes
 _RESTS = timedelta(days=1)
 
 
 class S3Files:
-    """A content-addressed part of a bucket: `files/digest`. Safe for several processes at once; see ports.FileStore.
+    """A content-addressed part of a bucket: `files/digest`. Safe for several processes at once; see ports.FileStore and ports.Notes.
 
     The bucket keeps versions. A file was used last when its newest version was made: a use copies it onto itself, once
     in `rests` at most. `forget` deletes versions by their ids, so that of a later use stays, whoever comes first.
@@ -93,12 +94,13 @@ class S3Files:
         return {digest for digest, there in zip(wanted, used, strict=True) if there}
 
     async def forget(self, before: datetime, keep: Collection[str]) -> int:
-        """Remove files last used before then, but those of `keep`, and old archives; return how many files.
+        """Remove files last used before then, but those of `keep`, and old archives and notes; return how many files.
 
         A file may stay for `rests` longer than that. Raises StorageError.
         """
         files = await self._remove_versions(_FILES, before - self._rests, keep)
-        await self._remove_versions(_ARCHIVES, before, ())
+        for folder in (_ARCHIVES, _NOTES):
+            await self._remove_versions(folder, before, ())
         return files
 
     async def claim(self, owner: str) -> str:
@@ -134,6 +136,17 @@ class S3Files:
     def passing(self, name: str, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The pieces of an archive; once all have passed, it is kept under its name."""
         return self._passing.keep(_ARCHIVES + name, pieces)
+
+    async def read_note(self, name: str) -> bytes | None:
+        """The note of this name, None if there is none."""
+        try:
+            return await self._s3.read(_NOTES + name)
+        except AbsentError:
+            return None
+
+    async def write_note(self, name: str, text: bytes) -> None:
+        """Write a note, also over an earlier one."""
+        await self._s3.call("put_object", _NOTES + name, Body=text)
 
     async def _put(self, digest: str, content: bytes) -> None:
         checksum = base64.b64encode(bytes.fromhex(digest)).decode()
