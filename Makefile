@@ -15,22 +15,30 @@ MOVED := moved
 endif
 endif
 
-.PHONY: help setup run test check conformance bench soak lock browser moved
+.PHONY: help setup run run-cloud lambda-package test check conformance bench soak lock browser moved
 
 help:
 	@echo 'make run     start Ad Export with its sample designs (PORT=8000)'
+	@echo 'make run-cloud  start Ad Export as in AWS: queues, function, bucket, on this machine (PORT=8000)'
 	@echo 'make test    run the tests'
 	@echo 'make check   format, lint, types, floors, budgets'
 	@echo 'make conformance  what each store and transport proves, as a table'
 	@echo 'make setup   only install what `make run` needs'
 	@echo 'make bench   measure beside the peers'
 	@echo 'make soak    run the long tests'
+	@echo 'make lambda-package  build what deploy/template.yaml puts into AWS Lambda'
 	@echo 'make lock    resolve the dependencies again (needs uv; UPGRADE=--upgrade takes newer versions)'
 
 setup: .venv/.installed-run
 
 run: setup
 	.venv/bin/adexport serve $(if $(PORT),--port $(PORT))
+
+run-cloud: .venv/.installed-test
+	$(if $(PORT),PORT=$(PORT)) $(PYTHON) tools/run_cloud.py
+
+lambda-package: .venv/.installed-test
+	$(PYTHON) tools/lambda_package.py
 
 test: .venv/.installed-test
 	@sh tools/browser.sh

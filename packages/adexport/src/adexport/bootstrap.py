@@ -16,8 +16,8 @@ from adexport.adapters.local_files import LocalFiles
 from adexport.batch_rendering import BatchRendering, subscribe_rendering
 from adexport.catalogue import Catalogue
 from adexport.consumers import subscribe_planning
-from adexport.events import RenderBatchRequested
 from adexport.designs import load_samples
+from adexport.events import RenderBatchRequested
 from adexport.exporting import Exporting
 from adexport.networks import load_networks
 from adexport.ports import FileStore

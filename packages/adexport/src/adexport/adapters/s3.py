@@ -28,7 +28,7 @@ _RESTS = timedelta(days=1)
 
 
 class S3Files:
-    """A content-addressed part of a bucket: `files/digest`. Safe for several processes at once; see ports.FileStore and ports.Notes.
+    """A content-addressed part of a bucket: `files/digest`, for several processes; see ports.FileStore and Notes.
 
     The bucket keeps versions. A file was used last when its newest version was made: a use copies it onto itself, once
     in `rests` at most. `forget` deletes versions by their ids, so that of a later use stays, whoever comes first.

