@@ -3,14 +3,14 @@
 import uuid
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
+from queues import client
 
 
 @pytest.fixture
 def sqs(aws_endpoint: str, aws_credentials: None) -> Any:
-    return boto3.client("sqs", endpoint_url=aws_endpoint)
+    return client("sqs", aws_endpoint)
 
 
 @pytest.fixture
