@@ -286,8 +286,7 @@ def main() -> None:
     args = parser.parse_args()
     with running(args.server or os.environ.get("TIDINGS_TEST_POSTGRES")) as server:
         if args.soak:
-            with server.database() as url:
-                asyncio.run(postgres_soak.soak(url, args.minutes))
+            postgres_soak.soak(server, args.minutes)
             return
         bench = Bench(server, QUICK if args.quick else FULL)
         cases = [Case(measure) for name, measure in cases_of(bench).items() if args.only in name]

@@ -27,11 +27,23 @@ SELECT newest.*
    WHERE subscription = $1 AND lane = number ORDER BY step DESC LIMIT 1) AS newest
  ORDER BY newest.lane
 """
+# Lane by lane (OFFSET 0 keeps it so), each by its own range of the index: as a join it was planned as one walk over all
+# steps of the subscription, and under an old snapshot those that were deleted are among them.
+_FORGET_STEPS = """
+DELETE FROM tidings.progress WHERE ctid = ANY (ARRAY(
+  SELECT old.ctid FROM unnest($2::smallint[], $3::bigint[]) AS newest(lane, step)
+   CROSS JOIN LATERAL (
+    SELECT p.ctid FROM tidings.progress p
+     WHERE p.subscription = $1 AND p.lane = newest.lane AND p.step < newest.step AND p.step >= newest.step - $4
+    OFFSET 0) AS old))
+"""
 _FENCE_LANES = """
 INSERT INTO tidings.progress (subscription, lane, step, position, owner)
-SELECT $1, lane, step + 1, position, owner FROM (
-  SELECT DISTINCT ON (lane) lane, step, position, owner FROM tidings.progress
-   WHERE subscription = $1 AND lane = ANY ($2::smallint[]) ORDER BY lane, step DESC) newest ORDER BY lane
+SELECT $1, newest.lane, newest.step + 1, newest.position, newest.owner FROM unnest($2::smallint[]) AS number
+ CROSS JOIN LATERAL (
+  SELECT lane, step, position, owner FROM tidings.progress
+   WHERE subscription = $1 AND lane = number ORDER BY step DESC LIMIT 1) AS newest
+ ORDER BY newest.lane
 ON CONFLICT DO NOTHING RETURNING lane
 """
 
@@ -201,8 +213,7 @@ class ProgressStatements(Speaker):
         old = [step for step in ordered if step.step % STEPS_KEPT == 0]
         if old:
             await self._db.run(
-                "DELETE FROM tidings.progress p USING unnest($2::smallint[], $3::bigint[]) AS o(lane, step) "
-                "WHERE p.subscription = $1 AND p.lane = o.lane AND p.step < o.step AND p.step >= o.step - $4",
+                _FORGET_STEPS,
                 subscription,
                 [step.lane for step in old],
                 [step.step for step in old],
