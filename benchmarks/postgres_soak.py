@@ -21,7 +21,7 @@ PUBLISHERS = 64
 BACKLOG = 2_000
 """Publishers wait while more events than this are not handled."""
 
-TURNS, TURN, CONTROL_TURN = 3, 17.0, 3.0
+TURNS, TURN, CONTROL_TURN = 6, 8.0, 2.0
 """How often a minute measures, and the seconds of each turn."""
 
 DEAD = "SELECT relname, n_dead_tup FROM pg_stat_user_tables WHERE n_dead_tup > 1000 ORDER BY n_dead_tup DESC LIMIT 4"

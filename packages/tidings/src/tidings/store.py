@@ -63,7 +63,7 @@ class Store(Protocol):
     async def migrations(self) -> list[tuple[str, str, bool]]:
         """Return every migration: its name, its SQL, and whether it was applied."""
 
-    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+    def publish(self, envelopes: Sequence[Envelope]) -> Awaitable[None]:
         """Append in a transaction shared with everyone who publishes now (group commit). Returns once durable."""
 
     async def append(self, append: Append) -> int | None:

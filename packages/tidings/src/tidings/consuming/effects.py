@@ -18,7 +18,7 @@ from tidings.consuming.subscription import Subscription
 from tidings.errors import ConstraintError, StatementError, StoreError, TransactionHeldTooLongError
 from tidings.points import reach
 from tidings.publishing.outbox import Outbox
-from tidings.publishing.producer import Cause, Producer, StableIds
+from tidings.publishing.producer import Producer
 from tidings.publishing.transaction import Transaction
 from tidings.rows import PARKED, RETRY, Failure, Held, LaneStep, Record
 from tidings.statements import Statements
@@ -133,6 +133,8 @@ class Effects:
                 seen = record.position
                 if loop.time() > until:
                     break
+            if seen < records[-1].position or len(records) == self.batch:  # there may be more
+                lanes.read_ahead(seen, self.batch)
             steps = lanes.moves(batch.touched, seen)
             await self._write(batch, lanes, steps)
         reach("lane.after_commit")
@@ -162,9 +164,8 @@ class Effects:
             batch.outbox,
             self._producer,
             self._world,
-            Cause.of(envelope),
             envelope=envelope,
-            ids=StableIds(envelope, self._author),
+            author=self._author,
             attempt=attempt,
             guarded=batch.guarded,
             opened=batch.opened,
@@ -175,7 +176,8 @@ class Effects:
                 await self._pipeline.run(envelope, transaction)
             finally:
                 transaction.close()
-            await transaction.keep()
+            if transaction.spoken:
+                await transaction.keep()
         except Exception as error:
             executor = self._subscription.executor
             if await is_of_store(error, transaction, batch.statements, executor):  # that is no attempt

@@ -1,5 +1,6 @@
 """The lanes of one subscription that this worker owns: how far it is in each, and reading on from there."""
 
+import asyncio
 from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import Struct
@@ -7,7 +8,7 @@ from msgspec.structs import replace
 
 from tidings.errors import LeaseLostError
 from tidings.points import reach
-from tidings.rows import LaneStep, Record
+from tidings.rows import LaneStep, Page, Record
 from tidings.statements import Statements
 from tidings.store import Store
 
@@ -29,6 +30,9 @@ class Lane(Struct):
     seen: int
 
 
+_Asked = tuple[int, Sequence[str] | None, list[int], int]
+"""What one read of the log asks for: after which position, which types and lanes, how many at most."""
+
 _Rebalanced = tuple[list[LaneStep], dict[int, Care], set[int], Sequence[str] | None]
 """The steps on which lanes were taken, how careful to be with those, which lanes were kept, and the stored types."""
 
@@ -43,6 +47,7 @@ class Lanes:
         self._worker = worker
         self._owned: dict[int, Lane] = {}
         self._history = store.history
+        self._ahead: tuple[_Asked, asyncio.Task[Page]] | None = None
         # Of what stands in this worker's name, also while it has forgotten how far it was: it has not died meanwhile.
         self._cares: dict[int, Care] = {}
 
@@ -59,6 +64,12 @@ class Lanes:
     def careful(self, lane: int) -> bool:
         """Say whether a lane runs its events one by one."""
         return lane in self._owned and lane in self._cares and self._cares[lane].left > 0
+
+    def calm_part(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return the records before the first whose lane runs its events one by one."""
+        if self.calm_everywhere:
+            return records
+        return records[: next((n for n, record in enumerate(records) if self.careful(record.lane)), len(records))]
 
     def lacks(self, alive: Collection[str]) -> bool:
         """Say whether this worker has less than its part."""
@@ -184,10 +195,32 @@ class Lanes:
         if not self._owned:
             return [], 0, False
         after = min(lane.seen for lane in self._owned.values())
-        page = await self._store.reading.read(after, self._types, self.owned, limit)
+        page = await self._page(after, limit)
         self._check_history()
         records = [record for record in page.records if self._owned[record.lane].seen < record.position]
         return records, page.scanned, page.scanned > after
+
+    def read_ahead(self, seen: int, limit: int) -> None:
+        """Begin the next `read`, behind what a commit will have seen: while that waits for the disk."""
+        self.forget_ahead()
+        asked = seen, self._types, self.owned, limit
+        page = asyncio.get_running_loop().create_task(self._store.reading.read(*asked))
+        page.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may ask for it
+        self._ahead = asked, page
+
+    def forget_ahead(self) -> None:
+        """Give up what is being read ahead."""
+        if self._ahead is not None:
+            self._ahead[1].cancel()
+            self._ahead = None
+
+    async def _page(self, after: int, limit: int) -> Page:
+        asked = after, self._types, self.owned, limit
+        if self._ahead is not None and self._ahead[0] == asked:
+            (_, page), self._ahead = self._ahead, None
+            return await page
+        self.forget_ahead()  # the commit has failed, or lanes have come or gone
+        return await self._store.reading.read(*asked)
 
     def moves(self, touched: Collection[int], seen: int) -> list[LaneStep]:
         """Return the steps that a commit inserts: of the lanes it touched, and of those whose progress lags."""

@@ -97,9 +97,10 @@ class Pipeline:
 
     def decode(self, envelope: Envelope) -> Event:
         """Return the event; raises ParkedEventError or EventDecodeError."""
-        if envelope.type not in self._into:
+        cls = self._into.get(envelope.type)
+        if cls is None:
             raise UnknownEventTypeError(f"{self._name} does not take {envelope.type} in this release.")
-        return decode_event(envelope, self._registry, self._into[envelope.type])
+        return decode_event(envelope, self._registry, cls)
 
     def run(self, envelope: Envelope, hand: Hand) -> Awaitable[None]:
         """Decode and handle; raises whatever decoding or the handler raises."""

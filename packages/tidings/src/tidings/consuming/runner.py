@@ -125,6 +125,7 @@ class LaneRunner:
         finally:
             for stop in stops:
                 stop()
+            self.lanes.forget_ahead()
 
     async def _turns(self) -> None:
         backoff = FIRST_BACKOFF
@@ -231,8 +232,8 @@ class LaneRunner:
             taken = await self._use.take_carefully(first, self.lanes)
             self.lanes.calm(first.lane, 1)
         else:
-            calm = next((n for n, record in enumerate(records) if self.lanes.careful(record.lane)), len(records))
-            taken = await self._use.take(records[:calm], self.lanes, holding=lambda: self._holding, outage=self.outage)
+            calm = self.lanes.calm_part(records)
+            taken = await self._use.take(calm, self.lanes, holding=lambda: self._holding, outage=self.outage)
         self._take_in(taken)
         return True
 

@@ -86,12 +86,12 @@ def decode_event(envelope: Envelope, registry: Registry, into: type[Event] | Non
     when this release cannot read it, EventDecodeError naming the field when the bytes do not fit.
     """
     cls = into or registry.newest(envelope.type)
-    if cls is None or event_type(cls).name != envelope.type:
+    if cls is None or (declared := event_type(cls)).name != envelope.type:
         raise UnknownEventTypeError(
             f"Event {envelope.id} has type {envelope.type}, which no registered class reads; "
             "deploy a version that subscribes to it, or discard the event."
         )
-    target = event_type(cls).major
+    target = declared.major
     version = parse_version(envelope.version)
     if version is None or version[0] > target:
         raise UnknownEventVersionError(

@@ -47,7 +47,7 @@ _PLANE_ENDS = "".join(chr(plane << 16 | end) for plane in range(17) for end in (
 _FORBIDDEN = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_PLANE_ENDS}]")
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+class Envelope(msgspec.Struct, frozen=True):
     """An event on its way: CloudEvents 1.0 attributes and the event's JSON.
 
     `time` is aware, UTC, to the microsecond. `key` is what order is kept by, `share` whose turn it is
@@ -55,7 +55,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     `correlation` is the id of the event that started it all, `causation` of the one handled when this was
     published. `supersedes` is the id this one stands in for. `extensions` holds foreign attributes as text.
     `stream` and `stream_version` say where it lies in a stream of the log that it is on; they do not travel.
-    Building one checks nothing; `check` does, for envelopes that others wrote.
+    Building one checks nothing; `check` does, for envelopes that others wrote. The stores have a column for each
+    attribute, in this order.
     """
 
     id: str

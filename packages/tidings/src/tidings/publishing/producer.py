@@ -59,20 +59,22 @@ class Producer:
             check_id(event_id)
         now = self._world.clock()
         event_id = event_id or self._world.ids(now, self._world.random)
+        # By position: by name an envelope takes four times as long to build.
         return Envelope(
-            id=event_id,
-            source=self.source,
-            type=declared.name,
-            version=declared.version,
-            time=now,
-            key=key_of(event) if declared.key else stream,
-            share=share_of(event) if declared.fair_by else None,
-            correlation=cause.correlation or event_id,
-            causation=cause.causation,
-            traceparent=cause.traceparent,
-            tracestate=cause.tracestate,
-            keep=declared.keep,
-            data=data,
+            event_id,
+            self.source,
+            declared.name,
+            now,
+            cause.correlation or event_id,
+            data,
+            None,  # the subject
+            key_of(event) if declared.key else stream,
+            share_of(event) if declared.fair_by else None,
+            cause.causation,
+            cause.traceparent,
+            cause.tracestate,
+            declared.version,
+            declared.keep,
             stream=stream,
         )
 

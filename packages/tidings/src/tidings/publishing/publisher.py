@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from tidings.columns import envelope_row, lane_hash
+from tidings.errors import StoreError
 from tidings.events import Envelope, Event
 from tidings.publishing.appending import Expected, refusal, wrap_for_stream
 from tidings.publishing.outbox import Outbox, due_at, in_paramstyle
-from tidings.publishing.producer import HANDLING, Cause, Producer, check_traceparent
+from tidings.publishing.producer import HANDLING, NO_CAUSE, Cause, Producer, check_traceparent
 from tidings.publishing.transaction import Reading, Row, Told, Transaction
 from tidings.statements import Value
 from tidings.store import Store
@@ -41,11 +42,14 @@ class Publisher:
         """
         outbox = Outbox()
         envelope = self.buffer(outbox, event, id, delay, at, correlation, traceparent)
-        with Told(self.store):
+        try:
             if outbox.envelopes:
                 await self.store.publish(outbox.envelopes)
             else:
                 await self.store.run(outbox.flush)
+        except StoreError as error:
+            error.store = self.store
+            raise
         return envelope
 
     async def append(
@@ -127,7 +131,7 @@ class Publisher:
             check_traceparent(traceparent)
         handling = HANDLING.get()
         if handling is None:
-            return Cause(correlation, None, traceparent)
+            return Cause(correlation, None, traceparent) if correlation or traceparent else NO_CAUSE
         return Cause(correlation or handling.correlation, handling.id, traceparent or handling.traceparent)
 
     async def cancel(self, event_id: str) -> bool:

@@ -198,9 +198,9 @@ class SqliteStore:
                 connection.close()
         return [(name, sql, name in done) for name, sql in migrations.known()]
 
-    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+    def publish(self, envelopes: Sequence[Envelope]) -> Awaitable[None]:
         """Append envelopes in a group commit."""
-        await self._open_writer.publish(envelopes)
+        return self._open_writer.publish(envelopes)
 
     async def append(self, append: Append) -> int | None:
         """Append to a stream in a group commit."""
