@@ -2,27 +2,39 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 from tidings.backends.postgres.grouping import Groups
 from tidings.backends.postgres.statements import PostgresStatements
+from tidings.backends.postgres.statements.log import FEW
 from tidings.errors import StoreBusyError
 from tidings.events import Envelope
 from tidings.points import reach
 from tidings.rows import Append
+from tidings.store import LOG_CHANGED
+
+
+class Notify(Protocol):
+    """Tells listeners what a commit has touched; `told`: other processes know of it already."""
+
+    def __call__(self, topics: set[str], *, told: bool = False) -> None: ...
 
 
 class SharedCommits:
     """Each group is a single statement, which is a transaction: one round trip.
 
-    `speaking` borrows a connection, `notify` tells what a commit has touched.
+    `speaking` borrows a connection. `notice` says what a commit may tell other processes by itself, None if nothing;
+    `notify` tells what it has touched, and whether they know.
     """
 
     def __init__(
         self,
         speaking: Callable[[], AbstractAsyncContextManager[PostgresStatements]],
-        notify: Callable[[set[str]], None],
+        notice: Callable[[set[str]], tuple[str, str] | None],
+        notify: Notify,
     ) -> None:
         self._speaking = speaking
+        self._notice = notice
         self._notify = notify
         self._publishes: Groups[Sequence[Envelope], None] = Groups(self._insert)
         self._appends: Groups[Append, int | None] = Groups(
@@ -46,11 +58,14 @@ class SharedCommits:
         await self._appends.drain()
 
     async def _insert(self, group: list[Sequence[Envelope]]) -> list[None]:
+        published = [envelope for envelopes in group for envelope in envelopes]
         async with self._speaking() as statements:
+            few = len(published) <= FEW
+            notice = self._notice({LOG_CHANGED, *(envelope.type for envelope in published)}) if few else None
             reach("publish.before_commit")
-            await statements.append([envelope for envelopes in group for envelope in envelopes])
+            await statements.append(published, notice)
         reach("publish.after_commit")
-        self._notify(statements.touched)
+        self._notify(statements.touched, told=notice is not None)
         return [None] * len(group)
 
     async def _append(self, group: list[Append]) -> list[int | None]:

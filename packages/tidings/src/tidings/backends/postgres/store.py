@@ -89,7 +89,7 @@ class PostgresStore:
         self._url = url
         self._world = world
         self._pool: asyncpg.Pool[Any] | None = None
-        self._shared = SharedCommits(self._speaking, self.notify)
+        self._shared = SharedCommits(self._speaking, self._notice, self.notify)
         self._notices: Notices | None = None
         self._holders: set[asyncio.Task[Any] | None] = set()
         self._listeners: dict[str, list[Callable[[], None]]] = {}
@@ -288,12 +288,15 @@ class PostgresStore:
 
         return stop
 
-    def notify(self, topics: set[str]) -> None:
-        """Tell listeners, here and in other processes, what a commit has touched."""
+    def notify(self, topics: set[str], *, told: bool = False) -> None:
+        """Tell listeners, here and in other processes, what a commit has touched; `told`: those know of it already."""
         self._wake(topics)
         elsewhere = topics - {PROGRESS_CHANGED}  # for that nobody waits in another process
-        if self._notices is not None and elsewhere:
+        if self._notices is not None and elsewhere and not told:
             self._notices.send(elsewhere)
+
+    def _notice(self, topics: set[str]) -> tuple[str, str] | None:
+        return self._notices.with_commit(topics) if self._notices is not None else None
 
     def _heard(self, topics: set[str] | None) -> None:
         self._wake(set(self._listeners) if topics is None else topics)

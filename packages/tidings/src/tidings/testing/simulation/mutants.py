@@ -364,6 +364,19 @@ def _two_heads_of_a_key() -> list[Patch]:
     return [(_owner("next_behind"), "next_behind", next_behind)]
 
 
+@mutant
+def _ahead_of_a_failed_commit() -> list[Patch]:
+    """What was read ahead comes next, though the commit that it was to follow has failed."""
+
+    async def page(self: Lanes, after: int, limit: int) -> Page:
+        if self._ahead is not None:
+            (_, ahead), self._ahead = self._ahead, None
+            return await ahead
+        return await self._store.reading.read(after, self._types, self.owned, limit)
+
+    return [(Lanes, "_page", page)]
+
+
 class _Instead:
     """An object with some methods replaced."""
 

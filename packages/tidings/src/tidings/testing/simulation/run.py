@@ -186,8 +186,7 @@ class Simulation:
         self._processes.append(process)
         if not self._healed and self.random.random() < 0.15:
             process.crash_after = int(self.random.random() * 300)
-        release = self.random.choice((1, 2)) if self._side_by_side else self._release
-        process.make(self._live(process, release))
+        process.make(self._live(process, self.random.choice((1, 2)) if self._side_by_side else self._release))
         return process
 
     async def _live(self, process: Process, release: int) -> None:
@@ -201,6 +200,7 @@ class Simulation:
         process.release = release
         process.prepare(service, self._is_alive)
         service.store.cheap_savepoints = self.report.seed % 3 > 0
+        service.store.batch = 1 if self.report.seed % 2 else service.store.batch  # after a full one is read ahead
         declare(service, self.witness, self._options, release)
         service.transport = service.inward = SimulatedTransport(self.network)
         try:

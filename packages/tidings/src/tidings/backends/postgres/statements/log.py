@@ -30,6 +30,12 @@ def _append_few(count: int) -> str:
     return f"INSERT INTO tidings.log (lane, {ENVELOPE_COLUMNS}) VALUES ({'), ('.join(rows)})"
 
 
+@cache
+def _append_few_and_notify(count: int) -> str:
+    arguments = count * (len(ENVELOPE_NAMES) + 1)
+    return f"WITH written AS ({_append_few(count)}) SELECT pg_notify(${arguments + 1}, ${arguments + 2})"
+
+
 _VALUES = ", ".join(f"CAST(${n} AS {_TYPES.get(name, 'text')})" for n, name in enumerate(ENVELOPE_NAMES, 2))
 APPEND_ONE = (
     f"INSERT INTO tidings.log (lane, {ENVELOPE_COLUMNS}) SELECT mod(CAST($1 AS bigint), "
@@ -61,12 +67,14 @@ WINDOW = 5000
 class LogStatements(Speaker):
     """Part of PostgresStatements."""
 
-    async def append(self, envelopes: Sequence[Envelope]) -> None:
-        """Write events to the end of the log, in this order."""
+    async def append(self, envelopes: Sequence[Envelope], notice: tuple[str, str] | None = None) -> None:
+        """Write events to the end of the log, in this order. `notice`: what a few shall tell others as they commit."""
         if not envelopes:
             return
         rows = [(lane_of(envelope, self._lanes), *envelope_row(envelope)) for envelope in envelopes]
-        if len(rows) <= FEW:
+        if notice is not None:
+            await self._db.run(_append_few_and_notify(len(rows)), *chain.from_iterable(rows), *notice)
+        elif len(rows) <= FEW:
             await self._db.run(_append_few(len(rows)), *chain.from_iterable(rows))
         else:
             # An array that is shorter is filled up with NULL: what no event has is sent as no array at all.

@@ -40,7 +40,7 @@ class LogStatements(Speaker):
         self._db.many(_APPEND, [(lane_of(envelope, lanes), *envelope_row(envelope)) for envelope in envelopes])
         last = self._db.rows("SELECT last_insert_rowid()")[0][0]
         small = sum([len(envelope.data) for envelope in envelopes]) <= MOST_IN_MEMORY
-        self.appended = Appended(last + 1 - len(envelopes), envelopes) if small else None
+        self.appended = Appended(last + 1 - len(envelopes), tuple(envelopes)) if small else None
         self.touched.update([envelope.type for envelope in envelopes])
         self.touched.add(LOG_CHANGED)
 

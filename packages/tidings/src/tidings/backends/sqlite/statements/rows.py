@@ -1,6 +1,5 @@
 """What every group of statements stands on."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 from msgspec import Struct
@@ -13,7 +12,7 @@ class Appended(Struct, frozen=True):
     """Events that lie in the log one after the other, and the position of the first."""
 
     first: int
-    envelopes: Sequence[Envelope]
+    envelopes: tuple[Envelope, ...]
 
     def follows(self, position: int) -> bool:
         """Say whether the event after a position is one of these."""
