@@ -323,6 +323,29 @@ async def test_a_commit_wakes_other_processes_by_notice_also_after_the_listener_
         await heard.store.close()
 
 
+async def test_a_publish_takes_its_notice_along_only_if_none_has_gone_out_for_a_while(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "DEBOUNCE_SECONDS", 0.3)
+    speaker, heard = new_store(postgres_url), asyncio.Queue[str]()
+    await speaker.open(migrate=True)
+    listener = await asyncpg.connect(postgres_url)
+    try:
+        await listener.add_listener(notices.CHANNEL, lambda *told: heard.put_nowait(str(told[3])))
+        sent: list[set[str]] = []
+        assert speaker._notices is not None
+        send = speaker._notices.send
+        monkeypatch.setattr(speaker._notices, "send", lambda topics: (sent.append(topics), send(topics)))
+        for number in range(3):
+            await speaker.publish([sample(number)])
+            async with asyncio.timeout(5):
+                assert sample(number).type in await heard.get()
+        assert len(sent) == 2  # the first went with its commit, the others after theirs
+    finally:
+        await listener.close()
+        await speaker.close()
+
+
 async def test_a_listener_that_hangs_is_noticed(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notices, "PING_SECONDS", 0.2)
     monkeypatch.setattr(notices, "PONG_SECONDS", 0.3)

@@ -7,7 +7,7 @@ import pytest
 
 from tidings.backends.sqlite import SqliteStore, open_store
 from tidings.consuming.lanes import Lanes
-from tidings.testing.conformance.samples import still_world, subscription
+from tidings.testing.conformance.samples import envelope, still_world, subscription
 
 
 @pytest.fixture
@@ -48,3 +48,21 @@ async def test_lanes_in_a_workers_own_name_are_taken_back_beyond_its_part(store:
     assert await ann.is_short({"ann", "bob"})
     await ann.rebalance({"ann", "bob"})
     assert len(ann.owned) == store.lanes // 2  # the rest is handed on
+
+
+async def test_what_was_read_ahead_comes_only_after_the_commit_that_it_was_to_follow(store: SqliteStore) -> None:
+    await store.publish([envelope(str(number)) for number in range(6)])
+    ann = lanes_of(store, "ann")
+    await ann.rebalance({"ann"})
+    records, seen, _ = await ann.read(2)
+    ann.read_ahead(seen, 2)
+    again, _, _ = await ann.read(2)  # the commit has failed: nothing was confirmed
+    assert [record.position for record in again] == [record.position for record in records]
+    ann.read_ahead(seen, 2)
+    ann.confirm(ann.moves({record.lane for record in records}, seen), seen)
+    following, _, _ = await ann.read(2)
+    assert [record.position for record in following] == [seen + 1, seen + 2]
+    ann.read_ahead(seen + 2, 2)
+    ann.lose_all()
+    assert await ann.read(2) == ([], 0, False)
+    ann.forget_ahead()

@@ -18,7 +18,7 @@ from tidings.consuming.subscription import Subscription
 from tidings.errors import ConstraintError, StatementError, StoreError, TransactionHeldTooLongError
 from tidings.points import reach
 from tidings.publishing.outbox import Outbox
-from tidings.publishing.producer import Producer
+from tidings.publishing.producer import Cause, Producer, StableIds
 from tidings.publishing.transaction import Transaction
 from tidings.rows import PARKED, RETRY, Failure, Held, LaneStep, Record
 from tidings.statements import Statements
@@ -164,8 +164,9 @@ class Effects:
             batch.outbox,
             self._producer,
             self._world,
+            Cause.of(envelope),
             envelope=envelope,
-            author=self._author,
+            ids=StableIds(envelope, self._author),
             attempt=attempt,
             guarded=batch.guarded,
             opened=batch.opened,
@@ -176,8 +177,7 @@ class Effects:
                 await self._pipeline.run(envelope, transaction)
             finally:
                 transaction.close()
-            if transaction.spoken:
-                await transaction.keep()
+            await transaction.keep()
         except Exception as error:
             executor = self._subscription.executor
             if await is_of_store(error, transaction, batch.statements, executor):  # that is no attempt

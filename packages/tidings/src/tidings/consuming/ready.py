@@ -19,7 +19,7 @@ from tidings.errors import LeaseLostError, ParkedEventError, StoreError
 from tidings.events import Envelope
 from tidings.points import reach
 from tidings.publishing.outbox import Outbox
-from tidings.publishing.producer import Producer
+from tidings.publishing.producer import Cause, Producer, StableIds
 from tidings.publishing.transaction import Transaction
 from tidings.rows import BEHIND, Held, Ready, Record
 from tidings.statements import Statements
@@ -275,7 +275,7 @@ class WorkRunner:
             self._in_doubt = True  # this worker may have it still, and nobody else takes it while this one lives
 
     def _begin(
-        self, statements: Statements, envelope: Envelope, attempt: int, opened: Opened | None
+        self, statements: Statements, envelope: Envelope, ids: StableIds, attempt: int, opened: Opened | None
     ) -> tuple[Transaction, Callable[[], Awaitable[None]]]:
         outbox = Outbox()
         transaction = Transaction(
@@ -283,8 +283,9 @@ class WorkRunner:
             outbox,
             self._producer,
             self._world,
+            Cause.of(envelope),
             envelope=envelope,
-            author=self._subscription.author,
+            ids=ids,
             attempt=attempt,
             opened=opened,
             store=self._store,

@@ -19,7 +19,7 @@ Settle = Callable[[Statements, Ready], Awaitable[None]]
 """Removes the work, fenced; raises LeaseLostError if another attempt has it."""
 
 MakeTransaction = Callable[
-    [Statements, Envelope, int, Opened | None], "tuple[Transaction, Callable[[], Awaitable[None]]]"
+    [Statements, Envelope, StableIds, int, Opened | None], "tuple[Transaction, Callable[[], Awaitable[None]]]"
 ]
 """Makes the transaction of a settlement, and the function that writes what it published."""
 
@@ -39,12 +39,13 @@ class Work:
         executor: Executor | None = None,
     ) -> None:
         self._row = row
+        self._author = author
         self._store = store
         self._world = world
         self._settle = settle
         self._begin = begin
         self.executor = executor
-        self._author = author
+        self._key = StableIds(envelope, author).idempotency_key()
         self.envelope = envelope
         self.attempt = row.attempt
         self.lost: LeaseLostError | None = None
@@ -54,7 +55,7 @@ class Work:
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt of this event and subscription: hand it to outside systems that ask for one."""
-        return StableIds(self.envelope, self._author).idempotency_key()
+        return self._key
 
     def now(self) -> datetime:
         """Return the service's present time."""
@@ -71,7 +72,7 @@ class Work:
         self._check_unfinished()
         with Told(self._store) as told:
             async with opened(self._store, self.executor) as (statements, joined):
-                transaction, flush = self._begin(statements, self.envelope, self.attempt, joined)
+                transaction, flush = self._begin(statements, self.envelope, self._ids(), self.attempt, joined)
                 if joined is not None:
                     joined.join(transaction)
                 try:
@@ -90,7 +91,7 @@ class Work:
         """Do the same in the thread that calls, with an executor that blocks. For the library's own use."""
         self._check_unfinished()
         with Told(self._store) as told, executor.here(self._store, loop) as joined:
-            transaction, flush = self._begin(joined.statements, self.envelope, self.attempt, joined)
+            transaction, flush = self._begin(joined.statements, self.envelope, self._ids(), self.attempt, joined)
             face = joined.join(transaction)
             assert isinstance(face, SyncTransaction)
             try:
@@ -112,6 +113,10 @@ class Work:
         await transaction.keep()
         await self._settled(statements)
         await flush()
+
+    def _ids(self) -> StableIds:
+        # Anew for each block: one that was rolled back has published nothing, and the next begins like the first.
+        return StableIds(self.envelope, self._author)
 
     async def _settled(self, statements: Statements) -> None:
         try:

@@ -55,8 +55,7 @@ class Envelope(msgspec.Struct, frozen=True):
     `correlation` is the id of the event that started it all, `causation` of the one handled when this was
     published. `supersedes` is the id this one stands in for. `extensions` holds foreign attributes as text.
     `stream` and `stream_version` say where it lies in a stream of the log that it is on; they do not travel.
-    Building one checks nothing; `check` does, for envelopes that others wrote. The stores have a column for each
-    attribute, in this order.
+    Building one checks nothing; `check` does, for envelopes that others wrote.
     """
 
     id: str

@@ -10,7 +10,7 @@ from tidings.errors import StoreError, TransactionClosedError
 from tidings.events import Envelope, Event
 from tidings.publishing.appending import Expected, refusal, wrap_for_stream
 from tidings.publishing.outbox import Outbox, due_at
-from tidings.publishing.producer import NO_CAUSE, Cause, Producer, StableIds
+from tidings.publishing.producer import Cause, Producer, StableIds
 from tidings.statements import Statements, Value
 from tidings.world import World, moment
 
@@ -111,11 +111,10 @@ class Reading(Queries):
 class Transaction(Queries):
     """A transaction that commits when its block or handler ends, and rolls back when that raises.
 
-    In a handler, `envelope` is what is being handled and `attempt` counts from 1; outside, None and 0. What a handler
-    publishes is caused by that event, under ids that come of it and of the `author`.
+    In a handler, `envelope` is what is being handled and `attempt` counts from 1; outside, None and 0.
     """
 
-    __slots__ = ("_author", "_cause", "_guarded", "_ids", "_open", "_outbox", "_producer", "_statements", "_store",
+    __slots__ = ("_cause", "_guarded", "_ids", "_open", "_outbox", "_producer", "_statements", "_store",
                  "_world", "attempt", "envelope", "failure", "opened", "spoken")  # fmt: skip
 
     def __init__(
@@ -124,10 +123,10 @@ class Transaction(Queries):
         outbox: Outbox,
         producer: Producer,
         world: World,
-        cause: Cause = NO_CAUSE,
+        cause: Cause,
         *,
         envelope: Envelope | None = None,
-        author: str = "",
+        ids: StableIds | None = None,
         attempt: int = 0,
         guarded: bool = False,
         opened: Any = None,
@@ -138,8 +137,7 @@ class Transaction(Queries):
         self._producer = producer
         self._world = world
         self._cause = cause
-        self._author = author
-        self._ids: StableIds | None = None
+        self._ids = ids
         self._guarded = guarded
         self.spoken = False
         self._open = True
@@ -195,8 +193,6 @@ class Transaction(Queries):
         """Wrap an event into an outbox that the caller writes. For integrations; see `publish`."""
         self._check_open()
         due = due_at(self._world, delay, at)
-        if self.envelope is not None and self._ids is None:  # most handlers publish nothing
-            self._cause, self._ids = Cause.of(self.envelope), StableIds(self.envelope, self._author)
         envelope = self._producer.wrap(event, self._cause, id or (self._ids.next() if self._ids else None))
         outbox.add(envelope, due, chosen_id=id is not None)
         return envelope

@@ -15,9 +15,10 @@ from tidings.store import LOG_CHANGED
 
 
 class Notify(Protocol):
-    """Tells listeners what a commit has touched; `told`: other processes know of it already."""
+    """Tells listeners of a commit."""
 
-    def __call__(self, topics: set[str], *, told: bool = False) -> None: ...
+    def __call__(self, topics: set[str], *, told: bool = False) -> None:
+        """Tell what it has touched; `told`: other processes know of it already."""
 
 
 class SharedCommits:

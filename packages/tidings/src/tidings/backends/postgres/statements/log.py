@@ -43,7 +43,6 @@ APPEND_ONE = (
 )
 """One event, its lane reckoned by the database: for drivers that know nothing of the store."""
 
-_TYPE = 2 + ENVELOPE_NAMES.index("type")
 _RECORD = f"SELECT position, lane, {ENVELOPE_COLUMNS} FROM tidings.log"
 _ADMIT = (
     "INSERT INTO tidings.admitted (time, source, id, arrived) SELECT *, $4::bigint FROM "
@@ -132,9 +131,7 @@ class LogStatements(Speaker):
         wanted = None if types is None else frozenset(types)
         mine = frozenset(lanes)
         found = [
-            row
-            for row in rows
-            if after < row[0] <= last and row[1] in mine and (wanted is None or row[_TYPE] in wanted)
+            row for row in rows if after < row[0] <= last and row[1] in mine and (wanted is None or row[2] in wanted)
         ]
         return Page([record(row) for row in found], last)
 
