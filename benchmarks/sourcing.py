@@ -1,7 +1,7 @@
 """Measures the event store beside the `eventsourcing` library and raw drivers, on Postgres and SQLite, in one run.
 
-python benchmarks/sourcing.py [--rounds 7] [--quick] [--only WORD] [--server URL]. What each figure means and what was
-seen: docs/reference/benchmarks-sourcing.md.
+python benchmarks/sourcing.py [--rounds 7] [--short] [--quick] [--only WORD] [--server URL]. What each figure
+means and what was seen: docs/reference/benchmarks-sourcing.md.
 """
 
 import argparse
@@ -38,6 +38,7 @@ class Sizes(msgspec.Struct, frozen=True):
 
 
 FULL = Sizes(1_600, 20_000, 100_000, 1_000, 8_000)
+SHORT = Sizes(320, 8_000, 20_000, 1_000, 1_600)
 QUICK = Sizes(80, 2_000, 2_000, 100, 320)
 
 
@@ -139,13 +140,14 @@ def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--short", action="store_true", help="a fifth of the counts")
     parser.add_argument("--quick", action="store_true", help="small counts, one round: does everything run?")
     parser.add_argument("--only", default="", help="only cases whose name holds this word")
     parser.add_argument("--server", help="URL of a database on the Postgres server to measure on")
     options = parser.parse_args()
     if not PEER.exists():
         sys.exit(f"{PEER} is missing: run `make bench`, which installs the peers.")
-    sizes = QUICK if options.quick else FULL
+    sizes = QUICK if options.quick else SHORT if options.short else FULL
     versions: dict[str, str] = {}
     with running(options.server) as server:
         cases = Bench("Postgres", server.database, sizes, versions).cases()
