@@ -1,5 +1,6 @@
 """The whole way with real parts: page → API → SQS → function → S3 → BullMQ → listener → page."""
 
+import asyncio
 import hashlib
 import io
 import zipfile
@@ -51,3 +52,36 @@ async def test_an_export_goes_the_whole_way_and_its_page_follows(
     stored = boto3.client("s3", endpoint_url=place.endpoint).list_objects_v2(Bucket=place.bucket)["Contents"]
     names = {each["Key"].rpartition("/")[2] for each in stored}
     assert {entry["sha256"] for entry in manifest.values()} <= names
+
+
+async def until(true) -> None:
+    """Wait for what other processes do."""
+    for _ in range(200):
+        if await asyncio.to_thread(true):
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("not within 20 seconds")
+
+
+async def test_a_cancelled_export_is_not_rendered_and_an_equal_one_is_rendered_once(
+    place: Place, client: httpx.AsyncClient, order
+) -> None:
+    def stored(folder: str) -> list[str]:
+        s3 = boto3.client("s3", endpoint_url=place.endpoint)
+        found = s3.list_objects_v2(Bucket=place.bucket, Prefix=f"ads/{folder}/").get("Contents", [])
+        return [each["Key"] for each in found]
+
+    cancelled = (await client.post("/v1/exports", json=order(3, "Cancelled"))).headers["location"]
+    await until(lambda: "planned" in httpx.get(f"{client.base_url}{cancelled}/timeline").text)
+    await client.post(f"{cancelled}/cancel")
+    await until(lambda: stored("notes/ended"))
+    async with function_at_work(place) as (_, source):
+        for _ in range(2):
+            home = (await client.post("/v1/exports", json=order(1, "Equal"))).headers["location"]
+            export = (await client.get(home, headers={"Prefer": "wait=30"})).json()["export"]
+            assert (export["state"], export["done"]) == ("done", 2)
+        assert len(await asyncio.to_thread(stored, "notes/renders")) == 2
+        assert not any(result.error_type for _, result in source.results)
+    files = [cell["seconds"] for cell in (await client.get(f"{home}/cells")).json()]
+    assert files == [0.0, 0.0], "it was rendered again"
+    assert len(await asyncio.to_thread(stored, "files")) == 4, "two snapshots and the two files of one export"
