@@ -16,6 +16,8 @@ from tidings.errors import (
     NoUpcasterError,
     OperationError,
     ParkedEventError,
+    ProjectionError,
+    ProjectionLagError,
     SagaDefinitionError,
     SagaNotReadableError,
     ServiceError,
@@ -48,6 +50,7 @@ from tidings.sagas.steps import Facts, Step, steps
 from tidings.service import Service
 from tidings.sourcing.aggregate import Aggregate
 from tidings.sourcing.decider import Decider, Decision, Loaded
+from tidings.sourcing.projection import Lag, Projection, ReadModel
 from tidings.sourcing.snapshot import Snapshots
 from tidings.sourcing.stream import Recorded
 
@@ -72,11 +75,16 @@ __all__ = [
     "Facts",
     "HandlerError",
     "HarnessTimeoutError",
+    "Lag",
     "LeaseLostError",
     "Loaded",
     "NoUpcasterError",
     "OperationError",
     "ParkedEventError",
+    "Projection",
+    "ProjectionError",
+    "ProjectionLagError",
+    "ReadModel",
     "Recorded",
     "RetryPolicy",
     "Row",

@@ -31,6 +31,8 @@ TidingsError
 │   ├── StreamConflictError       (retryable) it is at another version than expected: decide again
 │   └── StreamArchivedError       it is archived
 ├── LeaseLostError                (retryable) another worker has taken over: nothing was written
+├── ProjectionError               a projection cannot tell, or not handle, what was asked of it
+│   └── ProjectionLagError        (retryable) it is not that far yet
 ├── OperationError                an operator asked for what cannot be done
 ├── DeliveryFailedError           (retryable) a handler raised what is no Exception
 ├── DeliveryTimeoutError          (retryable) a handler went over its time limit
@@ -222,6 +224,16 @@ class LeaseLostError(TidingsError):
     """Another worker has taken over the lane or the work: nothing of this attempt was written."""
 
     retryable = True
+
+
+class ProjectionError(TidingsError):
+    """A projection has no live version, cannot handle an event, or a version cannot become live."""
+
+
+class ProjectionLagError(ProjectionError):
+    """A projection has not handled in time what was waited for."""
+
+    retryable: ClassVar[bool] = True
 
 
 class OperationError(TidingsError):

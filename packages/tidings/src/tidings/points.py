@@ -24,7 +24,10 @@ POINTS = (
     "relay.sent",
     "redrive.before_commit",
 )
-"""Every point there is, in the order of an event's life. The kill tests must reach each."""
+"""Every point of an event's life, in its order. The kill tests must reach each."""
+
+SWAP = "swap.before_commit"
+"""Where a version of a projection goes live; no event's, so it has kill tests and a simulation of its own."""
 
 STORELESS_POINTS = ("outcome.decided", "outcome.written", "outcome.published")
 """The points of an event that is handled without a store."""

@@ -1,5 +1,7 @@
 """What the store keeps: one row of each table, as the code above it sees them."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -48,6 +50,25 @@ class SubscriptionRow(Struct, frozen=True):
     version: int = 1
     paused_by: str | None = None
     paused_because: str | None = None
+
+
+class ProjectionRow(Struct, frozen=True):
+    """One version of a projection: its subscription, its tables, and whether it is the one that queries read."""
+
+    name: str
+    version: int
+    service: str
+    subscription: str
+    tables: tuple[str, ...]
+    inline: bool = False
+    live: bool = False
+
+
+class BarePage(Struct, frozen=True):
+    """One read of the log for a replay: of each event (position, lane, time, type, version, data), and how far."""
+
+    rows: Sequence[tuple[int, int, int, str, str, bytes]]
+    scanned: int
 
 
 class WorkerRow(Struct, frozen=True):

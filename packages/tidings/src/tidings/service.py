@@ -16,6 +16,7 @@ from tidings.backends import BLOBS, STORES, TRANSPORTS
 from tidings.blobs import Blobs
 from tidings.changes import changes
 from tidings.consuming.executor import Executor
+from tidings.consuming.inline import InlineProjections
 from tidings.consuming.landing import check_order
 from tidings.consuming.retry import RetryPolicy
 from tidings.consuming.subscription import Start, Subscription, check_options, shape_of
@@ -26,6 +27,7 @@ from tidings.publishing.producer import Producer
 from tidings.rows import WorkerRow
 from tidings.sagas.coordinator import Coordinator, check_running
 from tidings.sagas.saga import Saga
+from tidings.sourcing.projection import Projection
 from tidings.sourcing.remembering import Remembering
 from tidings.store import Store
 from tidings.telemetry import told
@@ -99,6 +101,7 @@ class Service(Remembering):
         self._horizon = horizon
         self._subscriptions: dict[str, Subscription] = {}
         self._sagas: list[type[Saga[Any]]] = []
+        self._projections: dict[str, Projection] = {}
         self._schemas: list[str] = []
         self._carried: set[str] = set()
         self._entered: AbstractAsyncContextManager[Service] | None = None
@@ -124,8 +127,8 @@ class Service(Remembering):
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """Every subscription declared so far."""
-        return tuple(self._subscriptions.values())
+        """Every subscription declared so far, those that keep projections included."""
+        return (*self._subscriptions.values(), *(one.subscription() for one in self._projections.values()))
 
     def subscribe(
         self,
@@ -170,7 +173,7 @@ class Service(Remembering):
         if not events or not all(issubclass(cls, Event) for cls in events):
             raise ServiceError(f"subscribe() of {name} needs event classes: @service.subscribe(OrderPlaced).")
         check_options(name, options["concurrency"], options["start"], options["after_dead"], options["pause_after"])
-        if name in self._subscriptions:
+        if name in self._subscriptions or name in self._projections:
             raise ServiceError(f"Two subscriptions are named {name!r}: give one of them name=….")
         for cls in events:
             self.registry.register(cls)
@@ -205,6 +208,31 @@ class Service(Remembering):
             time_limit=None, after_dead=after_dead, pause_after=pause_after, start=start, renamed_from=None,
             executor=None,
         )  # fmt: skip
+
+    def projection(
+        self,
+        name: str,
+        *,
+        version: int = 1,
+        schema: str,
+        start: Start = "beginning",
+        inline: bool = False,
+        on_poison: Literal["park", "stop"] = "park",
+        retry: RetryPolicy | None = None,
+    ) -> Projection:
+        """Declare a version of a projection; `on` of what is returned declares its handlers.
+
+        `schema`: SQL that makes its tables, named in braces: `CREATE TABLE IF NOT EXISTS {balances} (…)`. `inline`:
+        handle what is published here in its transaction. `on_poison`: what given-up events hold. Raises ServiceError.
+        """
+        declared = Projection(
+            self, name, version=version, schema=schema, start=start, inline=inline, on_poison=on_poison,
+            retry=retry or RetryPolicy(),
+        )  # fmt: skip
+        if (own := declared.subscription_name) in {*self._projections, *self._subscriptions}:
+            raise ServiceError(f"Version {version} of the projection {name} is declared twice: count it up.")
+        self._projections[own] = declared
+        return declared
 
     def register(self, *events: type[Event]) -> None:
         """Make event classes known that are published or upcast here, without subscribing to them."""
@@ -257,7 +285,7 @@ class Service(Remembering):
             check_order(self.subscriptions, self.inward)
         await self.store.open(migrate=self._migrate)
         try:
-            for script in self._schemas:
+            for script in (*self._schemas, *(one.schema for one in self._projections.values())):
                 await self.store.script(script)
             for saga in self._sagas if consumers else ():
                 await check_running(self.store.reading, saga)
@@ -279,12 +307,16 @@ class Service(Remembering):
             await self.store.close()
 
     def resolve(self) -> None:
-        """Read the handlers' hints; raises HandlerError. Done at start-up."""
+        """Read the handlers' hints; raises HandlerError, and ServiceError for a projection without any handler."""
+        kept = [one.subscription() for one in self._projections.values()]
+        self.register(*(event for one in kept for event in one.events))
         for name, declared in self._subscriptions.items():
             kind, is_async, takes_second = shape_of(name, declared.handler, declared.events, declared.executor)
             self._subscriptions[name] = Subscription(
                 **{**vars(declared), "kind": kind, "is_async": is_async, "takes_second": takes_second}
             )
+        if inline := [one for one in kept if one.projection is not None and one.projection.inline]:
+            self._producer.inline = InlineProjections(inline, self.registry, self._producer, self.store, self.world)
 
     def _make_worker(self, consumers: bool, relay: bool) -> Worker:
         now = self.world.now()

@@ -5,9 +5,11 @@ from typing import Any, Protocol
 
 from tidings.events import Envelope
 from tidings.rows import (
+    BarePage,
     Held,
     LaneStep,
     Page,
+    ProjectionRow,
     Ready,
     Record,
     SagaRow,
@@ -291,6 +293,52 @@ class SagaStatements(Protocol):
         """Forget finished sagas that have expired; return how many."""
 
 
+class ProjectionStatements(Protocol):
+    """What is said of projections: their versions, how far each is, and what they have handled inline."""
+
+    async def projections(self) -> list[ProjectionRow]:
+        """Return every version of every projection on this log, by name and version."""
+
+    async def live_version(self, name: str) -> int | None:
+        """Return the version of a projection that queries read; None if there is none."""
+
+    async def register_projection(self, row: ProjectionRow) -> None:
+        """Write a version; of one that is known, only its tables and `inline` change."""
+
+    async def go_live(self, name: str, version: int) -> None:
+        """Let queries read this version of a projection, and no other."""
+
+    async def forget_projection(self, row: ProjectionRow) -> None:
+        """Remove a version with its subscription and its tables."""
+
+    async def rewind(self, row: ProjectionRow) -> None:
+        """Empty a version's tables, forget its exceptions, and set its lanes back to where it started."""
+
+    async def replay(self, after: int, types: Sequence[str] | None, lanes: Sequence[int], limit: int) -> BarePage:
+        """Read as `read` does, but only what a replay needs of each event."""
+
+    async def behind(self, subscription: str, other: str) -> int:
+        """Return how many of its events a subscription has not reached that another one has passed."""
+
+    async def reached(self, subscription: str, position: int) -> bool:
+        """Say whether a subscription has passed every event of its own up to a position."""
+
+    async def count(self, types: Sequence[str], after: int) -> int:
+        """Return how many events of some types lie after a position."""
+
+    async def lanes_without_backlog(self, subscription: str, lanes: Sequence[int]) -> set[int]:
+        """Return in which lanes a subscription that is not paused has handled everything, inline or in turn."""
+
+    async def mark_inline(self, subscription: str, envelopes: Sequence[Envelope]) -> None:
+        """Note events that were handled within the transaction that publishes them."""
+
+    async def any_inline(self, subscription: str) -> bool:
+        """Say whether events are noted that the subscription's lanes have not passed."""
+
+    async def take_inline(self, subscription: str, envelopes: Sequence[Envelope]) -> set[tuple[str, str]]:
+        """Forget the notes of some events, which a lane passes; return (source, id) of those that had one."""
+
+
 class Statements(
     UserStatements,
     LogStatements,
@@ -300,6 +348,7 @@ class Statements(
     ScheduledStatements,
     StreamStatements,
     SagaStatements,
+    ProjectionStatements,
     Protocol,
 ):
     """Everything that is said to the store within one transaction. None of it commits."""

@@ -5,6 +5,7 @@ import traceback
 
 import click
 
+from tidings.cli import projections
 from tidings.cli.check import lock
 from tidings.cli.dead_letters import discard, list_letters, redrive, show_letter
 from tidings.cli.failing import BUG, NOT_SO, USAGE, CommandError, of_library, of_usage
@@ -57,7 +58,12 @@ def topology() -> None:
     """What the service's broker must have, queues and topics: apply, check."""
 
 
-for command in (run, where, tail):
+@tidings.group()
+def projection() -> None:
+    """Projections: list, status, swap, rebuild, pause, resume, drop."""
+
+
+for command in (run, where, tail, projections.replay):
     tidings.add_command(command)
 for command in (list_letters, show_letter, redrive, discard):
     dlq.add_command(command)
@@ -69,6 +75,16 @@ for command in (list_subscriptions, forget, narrow, pause, resume, lock):
     subscription.add_command(command)
 for command in (apply, check):
     topology.add_command(command)
+for command in (
+    projections.list_projections,
+    projections.projection_status,
+    projections.swap,
+    projections.rebuild,
+    projections.pause,
+    projections.resume,
+    projections.drop,
+):
+    projection.add_command(command)
 
 
 def main() -> None:

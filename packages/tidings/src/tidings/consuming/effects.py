@@ -52,14 +52,21 @@ class _Batch:
     """One settling transaction: what its events left behind so far."""
 
     def __init__(
-        self, statements: Statements, opened: Opened | None, closed: set[str], uncounted: int, *, guarded: bool = True
+        self,
+        statements: Statements,
+        opened: Opened | None,
+        closed: set[str],
+        uncounted: int,
+        outbox: Outbox,
+        *,
+        guarded: bool = True,
     ) -> None:
         self.statements = statements
         self.opened = opened
         self.guarded = guarded and opened is None
         self.uncounted = uncounted
         self.closed = closed
-        self.outbox = Outbox()
+        self.outbox = outbox
         self.held: list[Held] = []
         self.touched: set[int] = set()
         self.failed: list[int] = []
@@ -121,17 +128,21 @@ class Effects:
     ) -> Taken:
         loop = asyncio.get_running_loop()
         async with opened(self._store, self._subscription.executor) as (statements, joined):
+            passed = await self._passed(statements, records)
             closed = await self._closed(statements, records) if holding() else set()
-            batch = _Batch(statements, joined, closed, 0 if outage.counts else 1, guarded=self._guarded > 0)
+            uncounted, outbox = 0 if outage.counts else 1, Outbox(self._producer.inline)
+            batch = _Batch(statements, joined, closed, uncounted, outbox, guarded=self._guarded > 0)
             seen, until = 0, loop.time() + BATCH_SECONDS
             for record in records:
-                if record.envelope.key in batch.closed:
+                if record.position in passed:
+                    batch.succeeded = True
+                elif record.envelope.key in batch.closed:
                     batch.held.append(self._exceptions.behind(record))
                 else:
                     await self._deliver(batch, record, 1, ())
                 batch.touched.add(record.lane)
                 seen = record.position
-                if loop.time() > until:
+                if loop.time() > until and not passed:  # the notes of all of them are taken
                     break
             if seen < records[-1].position or len(records) == self.batch:  # there may be more
                 lanes.read_ahead(seen, self.batch)
@@ -141,10 +152,14 @@ class Effects:
         lanes.confirm(steps, seen)
         return batch.taken(seen)
 
+    async def _passed(self, statements: Statements, records: Sequence[Record]) -> set[int]:
+        """Return the positions of what was handled already when it was published: inline projections have such."""
+        return set()
+
     async def _write(self, batch: _Batch, lanes: Lanes, steps: Sequence[LaneStep]) -> None:
         reach("lane.after_handlers")
         if batch.held:
-            await batch.statements.hold(batch.held)
+            await self._keep_held(batch.statements, batch.held)
         await lanes.insert(batch.statements, steps)
         await batch.outbox.flush(batch.statements)
         reach("lane.before_commit")
@@ -217,10 +232,13 @@ class Effects:
 
     async def _hold(self, rows: Sequence[Held], lanes: Lanes, steps: Sequence[LaneStep]) -> None:
         async def unit(statements: Statements) -> None:
-            await statements.hold(rows)
+            await self._keep_held(statements, rows)
             await lanes.insert(statements, steps)
 
         await self._store.run(unit)
+
+    async def _keep_held(self, statements: Statements, rows: Sequence[Held]) -> None:
+        await statements.hold(rows)
 
     async def take_carefully(self, record: Record, lanes: Lanes) -> Taken:
         """Count the attempt in a transaction of its own, by holding the event; then retry it from there."""
@@ -328,7 +346,8 @@ class Effects:
             return Taken(0, [], False)
         loop = asyncio.get_running_loop()
         async with opened(self._store, self._subscription.executor) as (statements, joined):
-            batch = _Batch(statements, joined, set(), 0 if counted or outage is None or outage.counts else 1)
+            uncounted = 0 if counted or outage is None or outage.counts else 1
+            batch = _Batch(statements, joined, set(), uncounted, Outbox(self._producer.inline))
             waiting, until = deque(rows), loop.time() + BATCH_SECONDS
             while waiting and loop.time() <= until:
                 row = waiting.popleft()

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tidings.blobs import Blobs
 from tidings.claims import redeem
 from tidings.consuming.held import note
-from tidings.consuming.subscription import RELAY, Subscription
+from tidings.consuming.subscription import PROJECTION, RELAY, Subscription
 from tidings.errors import EnvelopeError, ServiceError, StrictJSONError, TransportError
 from tidings.events import UNDATED, Envelope, check, derive_id, envelope_from_json
 from tidings.events.trace import is_traceparent, is_tracestate
@@ -119,7 +119,9 @@ class Landing:
         """Return how many events wait for the subscription of this service that has most, and its name."""
         said = self._store.reading
         head, counts = await said.head(), await said.counts()
-        rows = [row for row in await said.subscriptions() if row.service == self._source and row.kind != RELAY]
+        # A projection that is built from the beginning is far behind, and nobody waits for it.
+        left_out = (RELAY, PROJECTION)
+        rows = [row for row in await said.subscriptions() if row.service == self._source and row.kind not in left_out]
         waiting = [
             (await self._unreached(said, row, head) + counts.get((row.name, "ready"), 0), row.name)
             for row in rows

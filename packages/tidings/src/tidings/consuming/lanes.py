@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from tidings.errors import LeaseLostError
 from tidings.points import reach
-from tidings.rows import LaneStep, Page, Record
+from tidings.rows import BarePage, LaneStep, Page, Record
 from tidings.statements import Statements
 from tidings.store import Store
 
@@ -221,6 +221,15 @@ class Lanes:
             return await page
         self.forget_ahead()  # the commit has failed, or lanes have come or gone
         return await self._store.reading.read(*asked)
+
+    async def replay(self, limit: int, beyond: int = 0) -> BarePage:
+        """Read on as `read` does, but only what a replay needs of each event; maybe beyond what is settled next."""
+        after = max(beyond, min((lane.seen for lane in self._owned.values()), default=0))
+        page = await self._store.reading.replay(after, self._types, self.owned, limit)
+        self._check_history()
+        ahead = {number: lane.seen for number, lane in self._owned.items() if lane.seen > after}
+        rows = [row for row in page.rows if ahead.get(row[1], after) < row[0]] if ahead else page.rows
+        return BarePage(rows, page.scanned)
 
     def moves(self, touched: Collection[int], seen: int) -> list[LaneStep]:
         """Return the steps that a commit inserts: of the lanes it touched, and of those whose progress lags."""

@@ -4,12 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from tidings.consuming.executor import Executor, Opened
 from tidings.consuming.subscription import TRANSACTION, Subscription, second_hint
 from tidings.consuming.threads import Threads
 from tidings.consuming.work import SyncWork, Work
 from tidings.errors import DeliveryFailedError, DeliveryTimeoutError, UnknownEventTypeError
 from tidings.events import Envelope, Event, Registry, decode_event
+from tidings.events.declaration import parse_version
+from tidings.events.envelope import UNDATED
+from tidings.events.event import reader
 from tidings.points import ProcessEnd
 from tidings.publishing.producer import HANDLING
 from tidings.publishing.transaction import SyncTransaction, Transaction
@@ -101,6 +106,14 @@ class Pipeline:
         if cls is None:
             raise UnknownEventTypeError(f"{self._name} does not take {envelope.type} in this release.")
         return decode_event(envelope, self._registry, cls)
+
+    def decoder(self, name: str, version: str) -> Callable[[bytes], Event]:
+        """Return what decodes the data of many events of one type and version; both raise what `decode` does."""
+        cls, said = self._into.get(name), parse_version(version)
+        if cls is not None and said is not None and said[0] == cls.__event_type__.major:
+            return reader(cls).decode
+        envelope = Envelope(id="?", source="?", type=name, version=version, time=UNDATED, correlation="?", data=b"")
+        return lambda data: self.decode(replace(envelope, data=data))
 
     def run(self, envelope: Envelope, hand: Hand) -> Awaitable[None]:
         """Decode and handle; raises whatever decoding or the handler raises."""

@@ -277,7 +277,7 @@ class WorkRunner:
     def _begin(
         self, statements: Statements, envelope: Envelope, ids: StableIds, attempt: int, opened: Opened | None
     ) -> tuple[Transaction, Callable[[], Awaitable[None]]]:
-        outbox = Outbox()
+        outbox = Outbox(self._producer.inline)
         transaction = Transaction(
             statements,
             outbox,

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from tidings.consuming.pipeline import Pipeline
 from tidings.consuming.subscription import RELAY, Subscription
+from tidings.consuming.versions import register_versions
 from tidings.errors import ParkedEventError, ServiceError, SubscriptionVanishedError, TidingsError
 from tidings.rows import BEHIND, DISCARDED, LANDING, PARKED, RETRY, Held, Record, SubscriptionRow
 from tidings.statements import Statements
@@ -44,7 +45,9 @@ async def register(
         if row is not None and (row.kind, row.ordered) != (subscription.kind, subscription.ordered):
             await _check_settled(statements, row, subscription)
         await _write(statements, await _row(statements, service, subscription, row), row, subscription)
-    _check_vanished(service, known.values(), {subscription.name for subscription in subscriptions})
+    retired = await register_versions(statements, service, subscriptions)
+    declared = {subscription.name for subscription in subscriptions}
+    _check_vanished(service, known.values(), declared | retired)
     versions = {row.name: row.version for row in await statements.subscriptions()}
     return [dataclasses.replace(one, version=versions[one.name]) for one in subscriptions]
 

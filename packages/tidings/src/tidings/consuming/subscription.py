@@ -3,10 +3,10 @@
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from tidings.consuming.executor import Executor
 from tidings.consuming.retry import RetryPolicy
@@ -18,8 +18,9 @@ from tidings.publishing.transaction import SyncTransaction, Transaction
 Handler = Callable[..., Any]
 Start = Literal["now", "beginning"] | datetime
 
-TRANSACTION, WORK, RELAY = "transaction", "work", "relay"
-"""Kinds of subscriptions: effects inside the settling transaction, outside it, or carried to a transport."""
+TRANSACTION, WORK, RELAY, PROJECTION = "transaction", "work", "relay", "projection"
+"""Kinds of subscriptions: effects inside the settling transaction, outside it, carried to a transport, or a version of
+a projection's read model."""
 
 _SHAPES: dict[Any, tuple[str, bool]] = {
     Transaction: (TRANSACTION, True),
@@ -27,6 +28,22 @@ _SHAPES: dict[Any, tuple[str, bool]] = {
     Work: (WORK, True),
     SyncWork: (WORK, False),
 }
+
+
+class Projected(Protocol):
+    """The version of a projection that a subscription keeps."""
+
+    name: str
+    version: int
+    inline: bool
+    stops: bool
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of its tables, as the database has them."""
+
+    async def apply(self, events: Sequence[Event], transaction: Transaction, times: Sequence[int]) -> None:
+        """Hand events, in order, to their handlers; `times` of publishing in microseconds. Raises what they raise."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,7 @@ class Subscription:
     renamed_from: str | None = None
     executor: Executor | None = None
     version: int = 1
+    projection: Projected | None = None
 
     @property
     def author(self) -> str:

@@ -13,12 +13,13 @@ from tidings.consuming.landing import Landing
 from tidings.consuming.leases import LEASE_SECONDS, Heartbeat
 from tidings.consuming.outage import Outage
 from tidings.consuming.pipeline import Pipeline
+from tidings.consuming.projecting import Projecting
 from tidings.consuming.ready import Filling, WorkRunner
 from tidings.consuming.registration import register, register_relay, unpark
 from tidings.consuming.relaying import Relaying
 from tidings.consuming.runner import LaneRunner, Use
 from tidings.consuming.scheduled import Timers
-from tidings.consuming.subscription import WORK, Subscription
+from tidings.consuming.subscription import PROJECTION, WORK, Subscription
 from tidings.consuming.upkeep import maintain
 from tidings.errors import StoreError
 from tidings.events import Registry, event_type
@@ -171,7 +172,8 @@ class Worker:
                 subscription.name, subscription.types, use, Outage(None), version=subscription.version, work=work
             )
         else:
-            use = Effects(subscription, pipeline, self._producer, self._store, self._world, self._one_careful)
+            of = Projecting if subscription.kind == PROJECTION else Effects
+            use = of(subscription, pipeline, self._producer, self._store, self._world, self._one_careful)
             self._start_lanes(subscription.name, subscription.types, use, outage, version=subscription.version)
 
     def _start_lanes(

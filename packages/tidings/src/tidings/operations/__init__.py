@@ -6,6 +6,18 @@ Every time is in microseconds since 1970 UTC, and `now` is given by the caller.
 from tidings.operations.dead_letters import DeadLetter, Filter, Outcome, discard, letters, redrive
 from tidings.operations.lock import Difference, declared, differences, lock_from_json, lock_to_json
 from tidings.operations.overview import Status, SubscriptionStatus, WorkerStatus, status, tail
+from tidings.operations.projections import (
+    ProjectionStatus,
+    Replay,
+    drop,
+    pause_projection,
+    plan_replay,
+    projections,
+    rebuild,
+    replay,
+    resume_projection,
+    swap,
+)
 from tidings.operations.sagas import UNFINISHED, SagaDetail, cancel_saga, resume_saga, saga, sagas, skip_compensation
 from tidings.operations.subscriptions import forget, narrow, pause, resume
 from tidings.operations.upkeep import DAY, Maintained, Migration, maintain, migrate, migrations
@@ -22,6 +34,8 @@ __all__ = [
     "Migration",
     "Outcome",
     "Place",
+    "ProjectionStatus",
+    "Replay",
     "SagaDetail",
     "Status",
     "SubscriptionStatus",
@@ -31,6 +45,7 @@ __all__ = [
     "declared",
     "differences",
     "discard",
+    "drop",
     "forget",
     "letters",
     "lock_from_json",
@@ -40,13 +55,20 @@ __all__ = [
     "migrations",
     "narrow",
     "pause",
+    "pause_projection",
+    "plan_replay",
+    "projections",
+    "rebuild",
     "redrive",
+    "replay",
     "resume",
+    "resume_projection",
     "resume_saga",
     "saga",
     "sagas",
     "skip_compensation",
     "status",
+    "swap",
     "tail",
     "where",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from tidings.consuming.subscription import PROJECTION
 from tidings.errors import OperationError
 from tidings.operations.dead_letters import Filter, discard
 from tidings.rows import PARKED, SubscriptionRow
@@ -37,11 +38,17 @@ async def _set(store: Store, name: str, actor: str | None, reason: str | None) -
 async def forget(store: Store, name: str) -> None:
     """Remove a subscription with its progress, its pending events and its exceptions; nobody can bring them back.
 
-    Raises OperationError for a name that is not known.
+    Raises OperationError for a name that is not known, and for a version of a projection, which is dropped.
     """
 
     async def unit(statements: Statements) -> None:
-        await _known(statements, name)
+        row = await _known(statements, name)
+        if row.kind == PROJECTION:
+            projection, _, version = name.rpartition("@")
+            raise OperationError(
+                f"{name} keeps a projection, whose tables would be left without it: use `tidings projection drop "
+                f"{projection} --version {version}`."
+            )
         await statements.forget(name)
 
     await store.run(unit)

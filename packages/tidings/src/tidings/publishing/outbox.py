@@ -1,7 +1,9 @@
 """Step 2 of publishing: buffer what a transaction publishes, and write it by its last statement."""
 
 import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from tidings.errors import ServiceError
 from tidings.events import Envelope
@@ -58,12 +60,23 @@ Mark = tuple[int, int, int, int]
 EMPTY: Mark = (0, 0, 0, 0)
 
 
+class Inline(Protocol):
+    """What handles events in the transaction that publishes them, before they are written to the log."""
+
+    def takes(self, envelopes: Iterable[Envelope]) -> bool:
+        """Say whether any of these events is its own."""
+
+    async def handle(self, statements: Statements, envelopes: Sequence[Envelope]) -> None:
+        """Handle its own among events that are written next."""
+
+
 class Outbox:
     """What one transaction will publish. Writing it early would hold up every reader of the log."""
 
-    __slots__ = ("cancelled", "chosen", "envelopes", "scheduled")
+    __slots__ = ("cancelled", "chosen", "envelopes", "inline", "scheduled")
 
-    def __init__(self) -> None:
+    def __init__(self, inline: Inline | None = None) -> None:
+        self.inline = inline
         self.envelopes: list[Envelope] = []
         self.scheduled: list[Scheduled] = []
         self.chosen: list[Envelope] = []
@@ -104,4 +117,6 @@ class Outbox:
             now = microseconds(self.chosen[-1].time)  # of these it is when they were published
             self.envelopes.extend(await statements.admit(self.chosen, undated_at=now))
         if self.envelopes:
+            if self.inline is not None:
+                await self.inline.handle(statements, self.envelopes)
             await statements.append(self.envelopes)

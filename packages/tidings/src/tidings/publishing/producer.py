@@ -8,6 +8,7 @@ from tidings.errors import EventEncodeError
 from tidings.events import MAX_BYTES, Envelope, Event, Registry, derive_id, encode_event, key_of, share_of
 from tidings.events.envelope import MAX_LENGTHS
 from tidings.events.trace import is_traceparent
+from tidings.publishing.outbox import Inline
 from tidings.world import World
 
 HANDLING: ContextVar[Envelope | None] = ContextVar("tidings_handling", default=None)
@@ -36,6 +37,7 @@ class Producer:
 
     def __init__(self, source: str, registry: Registry, world: World) -> None:
         self.source = source
+        self.inline: Inline | None = None
         self._registry = registry
         self._world = world
 

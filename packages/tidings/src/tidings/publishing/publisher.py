@@ -40,10 +40,13 @@ class Publisher:
         After a cancellation or an error it may have been published: publish again with the same `id`, which then
         changes nothing. `traceparent` is that of W3C trace context. Raises EventEncodeError, StoreError.
         """
-        outbox = Outbox()
+        outbox = Outbox(self._producer.inline)
         envelope = self.buffer(outbox, event, id, delay, at, correlation, traceparent)
         try:
-            if outbox.envelopes:
+            if outbox.inline is not None and outbox.inline.takes([envelope]):
+                async with self.store.transaction() as statements:
+                    await outbox.flush(statements)
+            elif outbox.envelopes:
                 await self.store.publish(outbox.envelopes)
             else:
                 await self.store.run(outbox.flush)
@@ -113,7 +116,7 @@ class Publisher:
         """Open a transaction: SQL, and events published if and only if it commits. Not longer than the store allows."""
         with Told(self.store) as told:
             async with self.store.transaction() as statements:
-                outbox = Outbox()
+                outbox = Outbox(self._producer.inline)
                 cause = self._cause(correlation, traceparent)
                 transaction = Transaction(statements, outbox, self._producer, self.world, cause, store=self.store)
                 try:

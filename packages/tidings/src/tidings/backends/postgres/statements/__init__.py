@@ -10,6 +10,7 @@ from tidings.backends.postgres.fence import Fence
 from tidings.backends.postgres.statements.held import HeldStatements
 from tidings.backends.postgres.statements.log import LogStatements
 from tidings.backends.postgres.statements.progress import ProgressStatements
+from tidings.backends.postgres.statements.projections import ProjectionStatements
 from tidings.backends.postgres.statements.ready import ReadyStatements
 from tidings.backends.postgres.statements.sagas import SagaStatements
 from tidings.backends.postgres.statements.scheduled import ScheduledStatements
@@ -29,6 +30,7 @@ class PostgresStatements(
     ScheduledStatements,
     StreamStatements,
     SagaStatements,
+    ProjectionStatements,
 ):
     """Implements tidings.store.Statements on a session. `spoken`: the user's SQL was said on it."""
 

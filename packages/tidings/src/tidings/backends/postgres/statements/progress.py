@@ -19,7 +19,7 @@ SELECT $1, next.lane, next.step, next.position, next.owner
 ON CONFLICT DO NOTHING
 """
 # Each lane's newest by the index: under an old snapshot there may be millions of deleted steps below.
-_NEWEST = """
+NEWEST = """
 SELECT newest.*
   FROM generate_series(0, (SELECT CAST(value AS integer) - 1 FROM tidings.meta WHERE name = 'lanes')) AS number
  CROSS JOIN LATERAL (
@@ -192,7 +192,7 @@ class ProgressStatements(Speaker):
 
     async def steps(self, subscription: str) -> list[LaneStep]:
         """Return the newest step of each lane."""
-        return [LaneStep(*row) for row in map(tuple, await self._db.rows(_NEWEST, subscription))]
+        return [LaneStep(*row) for row in map(tuple, await self._db.rows(NEWEST, subscription))]
 
     async def advance(self, subscription: str, steps: Sequence[LaneStep]) -> bool:
         """Insert the lanes' next steps; False if one has another owner: then nothing of this may commit."""
@@ -229,7 +229,7 @@ class ProgressStatements(Speaker):
     async def pending(self, subscription: str, types: Sequence[str] | None) -> tuple[int, int | None]:
         """Return how many events a subscription has not reached yet, and the time of the oldest (microseconds)."""
         rows = await self._db.rows(
-            f"WITH newest AS ({_NEWEST}) SELECT count(*), min(log.time) FROM tidings.log log "
+            f"WITH newest AS ({NEWEST}) SELECT count(*), min(log.time) FROM tidings.log log "
             "JOIN newest USING (lane) WHERE log.position > (SELECT min(position) FROM newest) "
             "AND log.position > newest.position AND ($2::text[] IS NULL OR log.type = ANY ($2))",
             subscription,

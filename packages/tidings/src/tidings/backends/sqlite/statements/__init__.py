@@ -7,6 +7,7 @@ from tidings.backends.sqlite.driver import Connection, EndedConnection, render
 from tidings.backends.sqlite.statements.held import HeldStatements
 from tidings.backends.sqlite.statements.log import LogStatements
 from tidings.backends.sqlite.statements.progress import ProgressStatements
+from tidings.backends.sqlite.statements.projections import ProjectionStatements
 from tidings.backends.sqlite.statements.ready import ReadyStatements
 from tidings.backends.sqlite.statements.rows import Appended
 from tidings.backends.sqlite.statements.sagas import SagaStatements
@@ -24,6 +25,7 @@ class SqliteStatements(
     ScheduledStatements,
     StreamStatements,
     SagaStatements,
+    ProjectionStatements,
 ):
     """Implements tidings.store.Statements over one connection.
 

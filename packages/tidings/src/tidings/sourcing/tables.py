@@ -1,0 +1,57 @@
+"""The tables of one version of a projection: SQL names them in braces, each version has its own."""
+
+import re
+
+from tidings.errors import ServiceError
+
+_NAME = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+_MADE = re.compile(r"\bTABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?\{([a-z_][a-z0-9_]*)\}", re.IGNORECASE)
+
+MOST_KNOWN = 1000
+"""Statements of a version that are remembered as they are sent."""
+
+
+class Tables:
+    """Writes `{balances}` as `balances_v2`. Names are those that the projection's schema has in braces."""
+
+    def __init__(self, projection: str, schema: str) -> None:
+        self._projection = projection
+        self._schema = schema
+        self._names = frozenset(_NAME.findall(schema))
+        self._made = tuple(dict.fromkeys(_MADE.findall(schema)))
+        self._written: dict[tuple[str, int], str] = {}
+        if not self._made:
+            raise ServiceError(
+                f"Projection {projection}: its schema makes no table of its own; write for example CREATE TABLE IF NOT "
+                "EXISTS {totals} (…), in braces, because each version has its own."
+            )
+
+    def of(self, version: int) -> tuple[str, ...]:
+        """Return the names of a version's tables, as the database has them."""
+        return tuple(_versioned(name, version) for name in self._made)
+
+    def schema(self, version: int) -> str:
+        """Return the SQL that makes a version's tables."""
+        return self.write(self._schema, version)
+
+    def write(self, sql: str, version: int) -> str:
+        """Return SQL with the names of a version's tables; raises ServiceError for a name that the schema lacks."""
+        known = self._written.get((sql, version))
+        if known is None:
+            known = _NAME.sub(lambda found: self._table(found[1], version), sql)
+            if len(self._written) >= MOST_KNOWN:  # SQL that is made up each time
+                self._written.clear()
+            self._written[sql, version] = known
+        return known
+
+    def _table(self, name: str, version: int) -> str:
+        if name not in self._names:
+            raise ServiceError(
+                f"Projection {self._projection}: {{{name}}} is none of its tables, which are "
+                f"{', '.join(sorted(self._names))}: only names that its schema has in braces belong to a version."
+            )
+        return _versioned(name, version)
+
+
+def _versioned(name: str, version: int) -> str:
+    return f"{name}_v{version}"
