@@ -8,7 +8,7 @@ from accounts import Deposited, Troubles, Withdrawn, balances, bank, table
 
 from tidings import Event, ProjectionError, ProjectionLagError, ReadModel, RetryPolicy, Service, ServiceError
 from tidings import SubscriptionVanishedError as Vanished
-from tidings.errors import OperationError, StatementError
+from tidings.errors import OperationError, StatementError, StreamConflictError
 from tidings.operations import resume
 from tidings.sourcing import replay
 
@@ -299,6 +299,20 @@ async def test_inline_is_there_when_publish_returns(store_url: str) -> None:
         while await service.store.reading.any_inline("balances@1"):  # noqa: ASYNC110 - rows
             await asyncio.sleep(0.01)
         assert (await table(service, 1))[:-2] == sums(300)
+
+
+async def test_inline_is_there_when_append_returns(store_url: str) -> None:
+    service = bank(store_url)
+    balances(service, inline=True)
+    async with service.running(consumers=False):  # no lane runs
+        await service.append("account-ann", [Deposited(account="ann", cents=9)], expected=0)
+        assert await table(service, 1) == [("ann", 9, 1)]
+        async with service.transaction() as tx:
+            await tx.append("account-ann", [Withdrawn(account="ann", cents=2)], expected=1)
+        assert await table(service, 1) == [("ann", 7, 2)]
+        with pytest.raises(StreamConflictError):
+            await service.append("account-ann", [Deposited(account="ann", cents=9)], expected=1)
+        assert await table(service, 1) == [("ann", 7, 2)]
 
 
 async def test_inline_leaves_to_the_lane_what_it_cannot_handle(store_url: str) -> None:

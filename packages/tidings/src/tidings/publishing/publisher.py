@@ -71,6 +71,9 @@ class Publisher:
         first: decide again), StreamArchivedError, EventEncodeError, StoreError.
         """
         append = wrap_for_stream(self._producer, stream, events, expected, self._cause(correlation, traceparent), None)
+        if self._producer.inline is not None and self._producer.inline.takes(append.envelopes):
+            async with self.transaction(correlation=correlation, traceparent=traceparent) as tx:
+                return await tx.append(stream, events, expected=expected)
         with Told(self.store):
             head = await self.store.append(append)
             if head is None:
