@@ -47,7 +47,7 @@ FOUND_BY = {
     "unpark_forgotten": 6,
 }
 """The first seed that found each planted bug when all were last searched: where the search begins. A changed workload
-makes others of the seeds, which are then searched: `python -m tidings.testing.simulation --mutant NAME --count 2000`."""
+makes others of the seeds, which are then searched: `python -m tidings.testing.simulation --mutant NAME --count N`."""
 
 pytestmark = pytest.mark.timeout(900)
 
