@@ -48,9 +48,11 @@ def rows_in(store: str, *queries: str) -> list[list[tuple[Any, ...]]]:
     return asyncio.run(fetch())
 
 
-def weather(folder: Path, store: str, processes: int, hits: int, *admin: str, kills: int = 0) -> "Aftermath":
-    """Let a storm blow over a store, and return what it left."""
-    numbers = (processes, hits, kills, SEED)
+def weather(
+    folder: Path, store: str, processes: int, hits: int, *admin: str, kills: int = 0, cuts: int = 0
+) -> "Aftermath":
+    """Let a storm blow over a store until it has had so many of each, and return what it left."""
+    numbers = (processes, hits, kills, cuts, SEED)
     command = [sys.executable, Path(__file__).with_name("storm.py"), folder, store, *numbers, *admin]
     with (folder / "stderr.txt").open("w") as stderr:
         run = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=stderr, text=True, check=True)

@@ -1,8 +1,8 @@
 """Kills a running service over and over, each time at a named point, then lets it drain; prints what was hit as JSON.
 
-    python storm.py FOLDER STORE PROCESSES HITS KILLS SEED [ADMIN]
+    python storm.py FOLDER STORE PROCESSES HITS KILLS CUTS SEED [ADMIN]
 
-It ends once every point has had its HITS and all kills together are KILLS.
+It ends once every point has had its HITS, all kills together are KILLS and there were CUTS.
 
 With ADMIN, the URL of another database on the same Postgres, connections to the store are cut all the time, too. Where
 ADMIN is the folder of a server's data, that server is crashed instead, and started again.
@@ -135,14 +135,19 @@ class _Life:
 
 
 class Storm:
-    """Keeps so many processes alive until every point was hit often enough and enough were killed, or have lived."""
+    """Keeps so many processes alive until every point was hit often enough and enough were killed, or have lived.
 
-    def __init__(self, folder: Path, store: str, processes: int, hits: int, kills: int, seed: int) -> None:
+    `cut_enough` says whether there were cuts enough as well.
+    """
+
+    def __init__(
+        self, folder: Path, store: str, processes: int, hits: int, kills: int, cut_enough: Callable[[], bool], seed: int
+    ) -> None:
         self._folder = folder
         self._store = store
         self._processes = processes
         self._random = Random(seed)
-        self._wanted, self._kills_wanted = hits, kills
+        self._wanted, self._kills_wanted, self._cut_enough = hits, kills, cut_enough
         self._lives = max(len(points.POINTS) * hits, kills) * TRIES
         self._running: dict[int, _Life] = {}
         self._reports = folder / "hits"
@@ -174,7 +179,8 @@ class Storm:
 
     def _missing(self) -> list[str]:
         missing = [point for point in points.POINTS if self.hits[point] < self._wanted]
-        return missing if missing or self.kills >= self._kills_wanted else list(points.POINTS)
+        enough = self.kills >= self._kills_wanted and self._cut_enough()
+        return missing if missing or enough else list(points.POINTS)
 
     def _start(self, missing: list[str]) -> None:
         self._lives -= 1
@@ -238,11 +244,12 @@ class Storm:
 
 def main() -> None:
     """Blow, calm down, and report."""
-    folder, store, processes, hits, kills, seed = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:7])
+    folder, store = Path(sys.argv[1]), sys.argv[2]
+    processes, hits, kills, wanted, seed = map(int, sys.argv[3:8])
     leases.BEAT_SECONDS = BEAT_SECONDS
-    storm = Storm(folder, store, processes, hits, kills, seed)
     began = time.monotonic()
-    with cutting(folder, store, sys.argv[7] if len(sys.argv) > 7 else None) as cuts:
+    with cutting(folder, store, sys.argv[8] if len(sys.argv) > 8 else None) as cuts:
+        storm = Storm(folder, store, processes, hits, kills, lambda: cuts() >= wanted, seed)
         storm.blow()
     blown = time.monotonic()
     drained = storm.calm()

@@ -10,7 +10,7 @@ import pytest
 from aftermath import Aftermath, StormSuite, weather
 from servers import servers
 
-KILLS, CRASHES = 30, 3
+KILLS, CRASHES = 30, 6
 """So many at least."""
 
 
@@ -20,7 +20,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
     with servers() as new:
         server = new()
         server.make()
-        yield weather(folder, server.url, 2, 1, str(server.data), kills=KILLS)
+        yield weather(folder, server.url, 2, 1, str(server.data), kills=KILLS, cuts=CRASHES)
 
 
 @pytest.mark.timeout(300)  # the storm is in the first test

@@ -36,7 +36,7 @@ def aftermath(
     size: Size = request.param
     with new_database() as url:
         folder = tmp_path_factory.mktemp("storm")
-        left = weather(folder, url, size.processes, size.hits, postgres_server, kills=size.kills)
+        left = weather(folder, url, size.processes, size.hits, postgres_server, kills=size.kills, cuts=size.cuts)
         left.report["size"] = size
         yield left
 

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -54,8 +56,34 @@ class Process:
         context.run(GROUP.set, self)
         return self.loop.create_task(coroutine, context=context)
 
-    def prepare(self, service: Service, is_alive: Callable[[int], bool]) -> None:
-        """Tie a declared service to this process: its connections, its pid, commits that may be seen late."""
+    def make_service(self, source: str, file: Path, is_alive: Callable[[int], bool]) -> Service:
+        """Make the service of this process on the shared file, on which nothing is declared yet."""
+        service = Service(
+            source,
+            store=f"sqlite+apsw:///{file}",
+            grace=timedelta(seconds=2),
+            clock=self.clock,
+            random=self.random,
+        )
+        self._tie(service, is_alive)
+        return service
+
+    async def live(self, running: AbstractAsyncContextManager[Service], *, late_commits: bool) -> None:
+        """Run the service until the process is stopped, or it fails; `late_commits` may be seen late."""
+        try:
+            async with running:
+                if late_commits:
+                    self._commit_late()
+                self.started = True
+                await self.stopping.wait()
+        except Exception as error:
+            self.killed_at = f"{type(error).__name__}: {error}"
+        finally:
+            if self.alive:
+                self.ended()
+
+    def _tie(self, service: Service, is_alive: Callable[[int], bool]) -> None:
+        """Tie a service to this process: its connections, its pid."""
         store = service.store
         assert isinstance(store, SqliteStore)
         store.synchronous = "OFF"
@@ -73,7 +101,7 @@ class Process:
         service.process_id = lambda: self.pid
         self.service = service
 
-    def commit_late(self) -> None:
+    def _commit_late(self) -> None:
         """Let commits take a while and be heard of later, from now on."""
         store = self.service.store if self.service is not None else None
         assert isinstance(store, SqliteStore)

@@ -8,7 +8,6 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -16,7 +15,6 @@ from tidings.consuming import projecting
 from tidings.errors import OperationError, ProjectionLagError, TidingsError
 from tidings.events import Registry, decode_event
 from tidings.rows import BEHIND, DEAD, PARKED, RETRY, ProjectionRow, Record
-from tidings.service import Service
 from tidings.sourcing import replay
 from tidings.statements import Statements
 from tidings.testing.simulation.ledger import LEDGER, SOURCE, Chosen, Clients, Entered, Failures, State, declare, fold
@@ -114,28 +112,11 @@ class ProjectionSimulation(Simulation):
         return list(self._draw.choices(kinds, (3, 2, 1, 1), k=self._draw.choice((0, 1, 3))))
 
     async def _live(self, process: Process, release: int) -> None:
-        service = Service(
-            SOURCE,
-            store=f"sqlite+apsw:///{self._file}",
-            grace=timedelta(seconds=2),
-            clock=process.clock,
-            random=process.random,
-        )
+        service = process.make_service(SOURCE, self._file, self._is_alive)
         process.release = release
-        process.prepare(service, self._is_alive)
         service.store.batch = BATCH
         declare(service, self._failures, self._chosen, release)
-        try:
-            async with service:
-                if self._late_commits:
-                    process.commit_late()
-                process.started = True
-                await process.stopping.wait()
-        except Exception as error:
-            process.killed_at = f"{type(error).__name__}: {error}"
-        finally:
-            if process.alive:
-                process.ended()
+        await process.live(service, late_commits=self._late_commits)
 
     def _pick(self) -> Process | None:
         able = [process for process in self._processes if process.alive and process.started]

@@ -19,7 +19,7 @@ from tidings import points
 from tidings.backends.sqlite import open_store
 from tidings.consuming import worker
 from tidings.rows import PARKED
-from tidings.service import Service, uuid7_ids
+from tidings.service import uuid7_ids
 from tidings.store import Store
 from tidings.testing.simulation import checks
 from tidings.testing.simulation.clients import Clients
@@ -190,30 +190,13 @@ class Simulation:
         return process
 
     async def _live(self, process: Process, release: int) -> None:
-        service = Service(
-            SOURCE,
-            store=f"sqlite+apsw:///{self._file}",
-            grace=timedelta(seconds=2),
-            clock=process.clock,
-            random=process.random,
-        )
+        service = process.make_service(SOURCE, self._file, self._is_alive)
         process.release = release
-        process.prepare(service, self._is_alive)
         service.store.cheap_savepoints = self.report.seed % 3 > 0
         service.store.batch = 1 if self.report.seed % 2 else service.store.batch  # after a full one is read ahead
         declare(service, self.witness, self._options, release)
         service.transport = service.inward = SimulatedTransport(self.network)
-        try:
-            async with service.running(relay=self._with_relay):
-                if self._late_commits:
-                    process.commit_late()
-                process.started = True
-                await process.stopping.wait()
-        except Exception as error:
-            process.killed_at = f"{type(error).__name__}: {error}"
-        finally:
-            if process.alive:
-                process.ended()
+        await process.live(service.running(relay=self._with_relay), late_commits=self._late_commits)
 
     def _is_alive(self, pid: int) -> bool:
         return any(process.alive and process.pid == pid for process in self._processes)

@@ -95,24 +95,10 @@ class SagaSimulation(Simulation):
 
     async def _live(self, process: Process, release: int) -> None:
         process.clock_error = self._jump
-        service = Service(
-            SOURCE, store=f"sqlite+apsw:///{self._file}", grace=timedelta(seconds=2), clock=process.clock,
-            random=process.random,
-        )  # fmt: skip
-        process.prepare(service, self._is_alive)
+        service = process.make_service(SOURCE, self._file, self._is_alive)
         service.store.cheap_savepoints = self.report.seed % 3 > 0
         declare(service, lambda: self._mended, Random(self._draw.random()))
-        try:
-            async with service.running():
-                if self._late_commits:
-                    process.commit_late()
-                process.started = True
-                await process.stopping.wait()
-        except Exception as error:
-            process.killed_at = f"{type(error).__name__}: {error}"
-        finally:
-            if process.alive:
-                process.ended()
+        await process.live(service.running(), late_commits=self._late_commits)
 
     @contextmanager
     def others_faster(self) -> Iterator[None]:
