@@ -70,14 +70,7 @@ class AwsServer:
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, how)
 
     def _answers(self) -> bool:
         try:
@@ -92,3 +85,15 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def end(process: subprocess.Popen[bytes] | None, how: signal.Signals) -> None:
+    """End a process by a signal; kill it if it does not end by that."""
+    if process is None:
+        return
+    process.send_signal(how)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aiobotocore.session import get_session
-from cloud_servers import CREDENTIALS, KEY
+from cloud_servers import CREDENTIALS, KEY, end, free_port
 
 from adexport.bootstrap import build
 from adexport.settings import read_settings
@@ -28,7 +28,6 @@ HANDLER = "adexport.entrypoints.aws_lambda.handler"
 ROOT = Path(__file__).resolve().parent.parent
 DURABLE = ("--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", "")
 START_SECONDS = 30.0
-STOP_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +144,12 @@ class Api:
 
     def stop(self) -> None:
         """End it as a service manager does."""
-        _end(self._process, signal.SIGTERM)
+        end(self._process, signal.SIGTERM)
         self._process = None
 
     def kill(self) -> None:
         """SIGKILL."""
-        _end(self._process, signal.SIGKILL)
+        end(self._process, signal.SIGKILL)
         self._process = None
 
 
@@ -186,7 +185,7 @@ class Redis:
 
     def kill(self) -> None:
         """SIGKILL: nothing more is written."""
-        _end(self._process, signal.SIGKILL)
+        end(self._process, signal.SIGKILL)
         self._process = None
 
 
@@ -211,21 +210,3 @@ def redis_says(port: int, *words: str) -> list[str]:
             return link.recv(65_536).decode("utf-8", "replace").split("\r\n")[:-1]
     except OSError:
         return []
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def _end(process: subprocess.Popen[bytes] | None, how: signal.Signals) -> None:
-    if process is None:
-        return
-    process.send_signal(how)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -10,7 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from local_cloud import Api, Place, Redis, free_port, prepare
+from cloud_servers import free_port
+from local_cloud import Api, Place, Redis, prepare
 
 ORDER = {
     "design": {

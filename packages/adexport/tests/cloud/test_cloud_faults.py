@@ -11,7 +11,8 @@ import boto3
 import httpx
 import pytest
 from aws_proxy import AwsProxy
-from local_cloud import Api, Place, Redis, free_port, function_at_work
+from cloud_servers import free_port
+from local_cloud import Api, Place, Redis, function_at_work
 from watched_exports import Exports
 
 

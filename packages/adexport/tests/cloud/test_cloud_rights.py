@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 from aws_proxy import AwsProxy, Call
-from cloud_servers import CREDENTIALS
-from local_cloud import Api, Place, free_port, function_at_work
+from cloud_servers import CREDENTIALS, free_port
+from local_cloud import Api, Place, function_at_work
 
 from adexport.bootstrap import build
 from adexport.settings import read_settings

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import psycopg
 import pytest
-from servers import Server, servers
+from servers import Server
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
@@ -27,15 +27,6 @@ WAYS = ("tidings", "psycopg", "sqlalchemy asyncpg", "sqlalchemy psycopg")
 
 class Asked(Event, name="limits.asked", key="name"):
     name: str
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server of version 17 or later: only those have transaction_timeout."""
-    with servers() as new:
-        server = new()
-        server.make()
-        yield server
 
 
 @pytest.fixture

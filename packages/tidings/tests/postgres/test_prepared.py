@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
 import asyncpg
 import pytest
-from servers import Server, servers
+from servers import Server
 
 from tidings.backends.postgres import PostgresStore, open_store
 from tidings.errors import StoreUnavailableError
@@ -20,14 +20,6 @@ INSERT = (
     "INSERT INTO tidings.log (lane, type, version, id, source, time, key, correlation, keep, data) "
     "VALUES (0, 'fence.written', '1', $1, 'fence', 0, $1, $1, 'forever', '{}')"
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with servers() as new:
-        server = new()
-        server.make()
-        yield server
 
 
 @pytest.fixture
