@@ -68,10 +68,9 @@ class Service(Remembering):
     `sqlite+apsw:///file.db` (several processes; needs tidings[apsw]), `sqlite:///:memory:` (tests). `transport`
     carries events to and from other services' logs; `landing`, where given, is the one that they come from instead.
     `blobs` is where data waits that is too large for a broker (`s3://…`, `file:///…`), the same at both ends.
-    `migrate=False` refuses a store that lacks migrations instead of
-    applying them. `grace` is how long handlers may go on after a stop. `horizon` is the age up to which duplicates
-    from a transport are recognised. `clock`, `random` and `ids` are for tests. Raises ServiceError for URLs it does
-    not know.
+    `migrate=False` refuses a store that lacks migrations instead of applying them. `grace` is how long handlers may go
+    on after a stop. `horizon` is the age up to which duplicates from a transport are recognised. `clock`, `random` and
+    `ids` are for tests. Raises ServiceError for URLs it does not know.
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class Service(Remembering):
         """
         self.world = world
         self.store_url = store
-        self.transport_url, self.landing_url = transport, landing
+        self.transport_url, self.landing_url, self.blobs_url = transport, landing, blobs
         self.store: Store = _backend(STORES, store, "store").open_store(store, world)
         self.transport = _transport(transport, world)
         self.inward = _transport(landing, world) if landing else self.transport
@@ -290,7 +289,8 @@ class Service(Remembering):
             for saga in self._sagas if consumers else ():
                 await check_running(self.store.reading, saga)
             async with AsyncExitStack() as opened:
-                for place in {one: None for one in (self.blobs, self.transport, self.inward) if one is not None}:
+                inward = self.inward if consumers else None  # else nobody lands here
+                for place in {one: None for one in (self.blobs, self.transport, inward) if one is not None}:
                     await place.open()
                     opened.push_async_callback(place.close)
                 opened.enter_context(told(self.name, self.store, self.world))

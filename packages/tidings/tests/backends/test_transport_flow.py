@@ -14,7 +14,7 @@ from tidings import Event, Service, ServiceError, Transaction
 from tidings.backends.memory import MemoryTransport, open_transport, put
 from tidings.backends.sqlite import SqliteStore, open_store
 from tidings.consuming.landing import Landing
-from tidings.errors import StoreBusyError
+from tidings.errors import StoreBusyError, TransportError
 from tidings.events import Envelope, envelope_to_json
 from tidings.points import watch
 from tidings.rows import LaneStep
@@ -330,3 +330,14 @@ async def test_a_transport_carries_what_it_is_told_to(name: str, tmp_path: Path,
                 arrived += await there.receive(10)
     types = [json.loads(delivery.body)["type"] for delivery in arrived]
     assert types == ["flow.kept", "flow.said"][Kept not in before :]
+
+
+async def test_what_lands_nothing_does_not_connect_for_it(name: str, tmp_path: Path) -> None:
+    """A web process that only publishes starts while the broker of what comes in is away."""
+    away = "bullmq://127.0.0.1:1/0?in=nothing"
+    asking = Service("asking", store=f"sqlite:///{tmp_path}/a.db", transport=f"memory://{name}", landing=away)
+    async with asking.running(consumers=False):
+        await asking.publish(Said(account="a"))
+    with pytest.raises(TransportError):
+        async with asking:
+            pass

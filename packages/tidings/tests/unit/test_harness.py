@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -231,3 +232,15 @@ async def test_the_fixture_runs_a_service_for_the_rest_of_the_test(tidings_harne
     await h.publish(Ordered(order="a"))
     await h.settled()
     assert h.published(Charged) == [Charged(order="a")]
+
+
+async def test_a_service_gets_its_own_places_back(tmp_path: Path) -> None:
+    service = Service(
+        "shop", store="sqlite:///:memory:", transport="memory://out", landing="memory://in", blobs=f"file://{tmp_path}"
+    )
+    before = service.store_url, service.transport_url, service.landing_url, service.blobs_url
+    async with harness(service):
+        assert service.transport_url != "memory://out"
+    assert (service.store_url, service.transport_url, service.landing_url, service.blobs_url) == before
+    assert service.blobs is not None
+    assert service.inward is not service.transport

@@ -204,13 +204,10 @@ class Transaction(Queries):
         as its last statement. Raises StreamConflictError, after which the transaction goes on, and StreamArchivedError.
         """
         append = wrap_for_stream(self._producer, stream, events, expected, self._cause, self._ids)
-        try:
-            statements = await self.statements()
+        async with self.speaking() as statements:
             head = await statements.move_head(stream, append.expected, len(append.envelopes))
             if head is None:
                 raise await refusal(statements, append)
-        except StoreError as error:
-            raise self._noted(error)  # noqa: B904 - it is the same error
         placed = append.placed(head)
         self._outbox.envelopes.extend(placed)
         return placed
@@ -226,12 +223,9 @@ class Transaction(Queries):
 
     async def cancel(self, event_id: str) -> bool:
         """Cancel a delayed publish; False if it has become an event already, or is not known."""
-        try:
-            await self._ready()
+        async with self.speaking() as statements:
             # What was planned in the same transaction is not in the store yet.
-            return self._outbox.cancel(event_id) or await self._statements.cancel(self._producer.source, event_id)
-        except StoreError as error:
-            raise self._noted(error)  # noqa: B904 - it is the same error
+            return self._outbox.cancel(event_id) or await statements.cancel(self._producer.source, event_id)
 
     def now(self) -> datetime:
         """Return the service's present time."""
@@ -246,8 +240,7 @@ class Transaction(Queries):
     async def speaking(self) -> AsyncIterator[Statements]:
         """Give the store's own statements within this transaction. For the library's own use."""
         try:
-            await self._ready()
-            yield self._statements
+            yield await self.statements()
         except StoreError as error:
             raise self._noted(error)  # noqa: B904 - it is the same error
 

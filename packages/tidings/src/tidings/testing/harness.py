@@ -253,7 +253,7 @@ async def harness(
 
 @contextmanager
 def _rewired(service: Service, world: World, transport: str | None) -> Iterator[None]:
-    before = service.world, service.store_url, service.transport_url, service.landing_url
+    before = service.world, service.store_url, service.transport_url, service.landing_url, service.blobs_url
     declared = dict(service._subscriptions)
     service.wire(world, "sqlite:///:memory:", transport)
     for name, subscription in declared.items():
