@@ -9,28 +9,13 @@ import httpx
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(1, str(Path(__file__).parents[1]))
 
 from cloud_servers import free_port
 from local_cloud import Api, Place, Redis, prepare
+from plain_design import DESIGN
 
-ORDER = {
-    "design": {
-        "version": 1,
-        "name": "plain",
-        "title": "Plain",
-        "background": "#ffffff",
-        "sizes": ["300x250", "728x90"],
-        "layers": [
-            {
-                "type": "text",
-                "id": "headline",
-                "text": "{{ headline }}",
-                "size": "20%",
-                "box": {"left": "5%", "top": "5%", "right": "5%", "bottom": "5%"},
-            }
-        ],
-    },
-}
+ORDER = {"design": DESIGN}
 
 
 @pytest.fixture

@@ -15,22 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-DESIGN: dict[str, Any] = {
-    "version": 1,
-    "name": "plain",
-    "title": "Plain",
-    "background": "#ffffff",
-    "sizes": ["300x250", "728x90"],
-    "layers": [
-        {
-            "type": "text",
-            "id": "headline",
-            "text": "{{ headline }}",
-            "size": "20%",
-            "box": {"left": "5%", "top": "5%", "right": "5%", "bottom": "5%"},
-        }
-    ],
-}
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from plain_design import DESIGN
+
 COMMAND = Path(sys.executable).with_name("adexport")
 
 

@@ -17,23 +17,9 @@ from adexport.requests import ExportRequest, convert
 from adexport.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(1, str(Path(__file__).parents[1]))
 
-DESIGN: dict[str, Any] = {
-    "version": 1,
-    "name": "plain",
-    "title": "Plain",
-    "background": "#ffffff",
-    "sizes": ["300x250", "728x90"],
-    "layers": [
-        {
-            "type": "text",
-            "id": "headline",
-            "text": "{{ headline }}",
-            "size": "20%",
-            "box": {"left": "5%", "top": "5%", "right": "5%", "bottom": "5%"},
-        }
-    ],
-}
+from plain_design import DESIGN
 
 
 def rows(count: int) -> list[dict[str, str]]:
