@@ -193,7 +193,7 @@ class Simulation:
         service = process.make_service(SOURCE, self._file, self._is_alive)
         process.release = release
         service.store.cheap_savepoints = self.report.seed % 3 > 0
-        service.store.batch = 1 if self.report.seed % 2 else service.store.batch  # after a full one is read ahead
+        service.store.batch = service.store.batch if self.report.seed % 2 else 1  # after a full one is read ahead
         declare(service, self.witness, self._options, release)
         service.transport = service.inward = SimulatedTransport(self.network)
         await process.live(service.running(relay=self._with_relay), late_commits=self._late_commits)
