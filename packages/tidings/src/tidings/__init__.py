@@ -18,6 +18,9 @@ from tidings.errors import (
     ParkedEventError,
     ProjectionError,
     ProjectionLagError,
+    ReferenceBehindError,
+    ReferenceGoneError,
+    RequestError,
     SagaDefinitionError,
     SagaNotReadableError,
     ServiceError,
@@ -49,6 +52,7 @@ from tidings.sagas.saga import CORRELATION, Saga, on, on_timer, starts, upcasts
 from tidings.sagas.steps import Facts, Step, steps
 from tidings.service import Service
 from tidings.sourcing.aggregate import Aggregate
+from tidings.sourcing.command import Command, Executed
 from tidings.sourcing.decider import Decider, Decision, Loaded
 from tidings.sourcing.projection import Lag, Projection, ReadModel
 from tidings.sourcing.snapshot import Snapshots
@@ -60,6 +64,7 @@ __all__ = [
     "NO_STREAM",
     "Aggregate",
     "BlobsError",
+    "Command",
     "ConstraintError",
     "DeadLetter",
     "Decider",
@@ -71,6 +76,7 @@ __all__ = [
     "EventDecodeError",
     "EventDefinitionError",
     "EventEncodeError",
+    "Executed",
     "Expected",
     "Facts",
     "HandlerError",
@@ -86,6 +92,9 @@ __all__ = [
     "ProjectionLagError",
     "ReadModel",
     "Recorded",
+    "ReferenceBehindError",
+    "ReferenceGoneError",
+    "RequestError",
     "RetryPolicy",
     "Row",
     "Saga",

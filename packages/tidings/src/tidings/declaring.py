@@ -13,13 +13,14 @@ from tidings.errors import ServiceError
 from tidings.events import INTERNAL, Event, Registry, UpcastFunction, event_type
 from tidings.sagas.coordinator import Coordinator
 from tidings.sagas.saga import Saga
+from tidings.sourcing.command import Command, CommandHandler
+from tidings.sourcing.commanding import Commanding
 from tidings.sourcing.projection import Projection
-from tidings.sourcing.remembering import Remembering
 
 H = TypeVar("H", bound=Callable[..., Any])
 
 
-class Declaring(Remembering):
+class Declaring(Commanding):
     """Takes what the user declares, and keeps it until the service runs. `Service` is one."""
 
     def __init__(self, name: str) -> None:
@@ -28,6 +29,7 @@ class Declaring(Remembering):
         self._subscriptions: dict[str, Subscription] = {}
         self._sagas: list[type[Saga[Any]]] = []
         self._projections: dict[str, Projection] = {}
+        self._handlers: dict[type[Command], CommandHandler] = {}
         self._schemas: list[str] = []
         self._carried: set[str] = set()
 
@@ -166,6 +168,7 @@ class Declaring(Remembering):
 
     def resolve(self) -> None:
         """Read the handlers' hints; raises HandlerError, and ServiceError for a projection without any handler."""
+        self.resolve_commands()
         kept = [one.subscription() for one in self._projections.values()]
         self.register(*(event for one in kept for event in one.events))
         for name, declared in self._subscriptions.items():

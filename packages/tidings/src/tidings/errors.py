@@ -3,6 +3,7 @@
 TidingsError
 ├── EventDefinitionError          an event class or upcaster is declared wrongly
 ├── EventEncodeError              an instance does not fit its own class
+├── RequestError                  a command or a query does not fit its own class
 ├── EnvelopeError                 an envelope breaks the rules or bounds of CloudEvents
 ├── StrictJSONError               outside JSON is refused; names the place
 ├── EventDecodeError              the bytes do not fit the class: dead letter
@@ -33,6 +34,8 @@ TidingsError
 ├── LeaseLostError                (retryable) another worker has taken over: nothing was written
 ├── ProjectionError               a projection cannot tell, or not handle, what was asked of it
 │   └── ProjectionLagError        (retryable) it is not that far yet
+├── ReferenceGoneError            what an event refers to was removed: there is nothing to read any more
+├── ReferenceBehindError          (retryable) who was asked does not know yet what an event refers to
 ├── OperationError                an operator asked for what cannot be done
 ├── DeliveryFailedError           (retryable) a handler raised what is no Exception
 ├── DeliveryTimeoutError          (retryable) a handler went over its time limit
@@ -61,6 +64,10 @@ class EventDefinitionError(TidingsError):
 
 class EventEncodeError(TidingsError):
     """An event instance holds values that its own class could not read back."""
+
+
+class RequestError(TidingsError):
+    """A command or a query holds, or is sent with, what its own class does not take; the message names the field."""
 
 
 class EnvelopeError(TidingsError):
@@ -232,6 +239,16 @@ class ProjectionError(TidingsError):
 
 class ProjectionLagError(ProjectionError):
     """A projection has not handled in time what was waited for."""
+
+    retryable: ClassVar[bool] = True
+
+
+class ReferenceGoneError(TidingsError):
+    """What an event refers to was removed meanwhile. Whoever answers the query raises it; the consumer decides."""
+
+
+class ReferenceBehindError(TidingsError):
+    """Whoever answers the query does not know yet what an event refers to, or only an older version of it."""
 
     retryable: ClassVar[bool] = True
 

@@ -29,6 +29,9 @@ POINTS = (
 SWAP = "swap.before_commit"
 """Where a version of a projection goes live; no event's, so it has kill tests and a simulation of its own."""
 
+COMMAND_POINTS = ("command.admitted", "command.before_commit")
+"""The points of a command with an id; no event's, so it has kill tests of its own."""
+
 STORELESS_POINTS = ("outcome.decided", "outcome.written", "outcome.published")
 """The points of an event that is handled without a store."""
 

@@ -4,7 +4,20 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from tidings import ANY, NO_STREAM, Aggregate, Decider, Decision, Envelope, Event, Service, Snapshots, Transaction
+from tidings import (
+    ANY,
+    NO_STREAM,
+    Aggregate,
+    Command,
+    Decider,
+    Decision,
+    Envelope,
+    Event,
+    Executed,
+    Service,
+    Snapshots,
+    Transaction,
+)
 from tidings.testing import given
 
 
@@ -85,3 +98,61 @@ async def use() -> int:
     given(door, Opened()).when(True).then_nothing_happened()
     given(Counter).when(lambda counter: counter.open()).then(Opened()).then_state(Counter(count=1))
     return counted.state.count + len(written)
+
+
+class OpenDoor(Command, stream="door-{door}"):
+    """Open a door."""
+
+    door: int
+
+
+class CountUp(Command, stream="counter-{counter}"):
+    """Count."""
+
+    counter: str
+
+
+class Knock(Command):
+    """Knock: no stream tells of it."""
+
+    times: int = 1
+
+
+def decide_command(command: OpenDoor, state: Door) -> Sequence[DoorEvent]:
+    """Open it."""
+    return [] if state.is_open else [Opened()]
+
+
+commanded: Decider[OpenDoor, Door, DoorEvent] = Decider(
+    name="commanded", initial=Door, decide=decide_command, evolve=evolve, events=(Opened, Closed)
+)
+house = Service("house", store="sqlite:///:memory:")
+house.handle(OpenDoor, by=commanded, retries=3)
+house.handle(Knock, by=commanded)  # type: ignore[misc]  # this decider knows no knocking
+
+
+@house.handle(CountUp)
+def count_up(command: CountUp, counter: Counter) -> None:
+    """Call a method."""
+    counter.open()
+
+
+@house.handle(Knock)
+async def knock(command: Knock, tx: Transaction) -> None:
+    """Publish and write."""
+    tx.publish(Closed())
+    knocked: int = command.times
+    command.times = 2  # type: ignore[misc]  # a command never changes
+    assert knocked
+
+
+async def command_it(tx: Transaction) -> Executed:
+    """Execute commands, alone, once, and in a transaction."""
+    done = await house.execute(OpenDoor(door=1), id="request-1")
+    events: tuple[Event, ...] = done.events
+    version: int = done.version
+    assert events or version or done.repeated
+    OpenDoor()  # type: ignore[call-arg]
+    OpenDoor(1)  # type: ignore[call-arg]
+    read: OpenDoor = OpenDoor.from_json(b'{"door": 1}')
+    return await house.execute(read, tx=tx, correlation="chain")

@@ -12,6 +12,7 @@ from tidings.events.declaration import FOREVER, INTERNAL, EventType, parse_versi
 from tidings.events.envelope import UNDATED, Envelope, check, derive_id, uuid7
 from tidings.events.event import Event, event_type, key_of, reader, share_of
 from tidings.events.registry import Registry
+from tidings.events.request import Request, RequestMeta
 from tidings.events.strict_json import MAX_BYTES, MAX_DEPTH, parse_json
 from tidings.events.upcasting import Upcaster, UpcastFunction
 
@@ -27,6 +28,8 @@ __all__ = [
     "Event",
     "EventType",
     "Registry",
+    "Request",
+    "RequestMeta",
     "UpcastFunction",
     "Upcaster",
     "check",

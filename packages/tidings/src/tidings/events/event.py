@@ -93,20 +93,19 @@ def reader(cls: type[Event]) -> msgspec.json.Decoder[Event]:
             f"Event class {cls.__qualname__}: a field's type cannot be used: {error}. "
             "Import it at module level (not under TYPE_CHECKING) and use types that JSON can carry."
         ) from error
-    _check_types(cls, described)
+    if (found := unreadable(described)) is not None:
+        raise EventDefinitionError(
+            f"Event class {cls.__qualname__}: type {found.__qualname__} cannot be read from JSON; "
+            "use str, int, float, bool, datetime, UUID, Decimal, Enum, list, dict, or a msgspec Struct."
+        )
     for keyword, field in (("key", declared.key), ("fair_by", declared.fair_by)):
         _check_text_field(cls, described, keyword, field)
     return msgspec.json.Decoder(cls)
 
 
-def _check_types(cls: type[Event], described: inspect.Type) -> None:
-    """Raise EventDefinitionError if a field has a type that JSON cannot carry."""
-    for found in _walk(described, set()):
-        if isinstance(found, inspect.CustomType):
-            raise EventDefinitionError(
-                f"Event class {cls.__qualname__}: type {found.cls.__qualname__} cannot be read from JSON; "
-                "use str, int, float, bool, datetime, UUID, Decimal, Enum, list, dict, or a msgspec Struct."
-            )
+def unreadable(described: inspect.Type) -> type | None:
+    """Return a type that JSON cannot carry, of those that a described type is made of; None if there is none."""
+    return next((found.cls for found in _walk(described, set()) if isinstance(found, inspect.CustomType)), None)
 
 
 def _walk(node: object, seen: set[int]) -> Iterator[inspect.Type]:

@@ -62,17 +62,20 @@ class Publisher:
         *,
         expected: Expected,
         correlation: str | None = None,
+        causation: str | None = None,
         traceparent: str | None = None,
     ) -> list[Envelope]:
         """Append events to a stream in a transaction of its own, if it is at the `expected` version.
 
-        That is the number of its last event; NO_STREAM: it is not there yet; ANY: whatever it is. Returns the
-        envelopes, which know their versions, once they are durable. Raises StreamConflictError (somebody else was
-        first: decide again), StreamArchivedError, EventEncodeError, StoreError.
+        That is the number of its last event; NO_STREAM: it is not there yet; ANY: whatever it is. `causation`: the id
+        of what led to it, where no event is being handled. Returns the envelopes, which know their versions, once they
+        are durable. Raises StreamConflictError (somebody else was first: decide again),
+        StreamArchivedError, EventEncodeError, StoreError.
         """
-        append = wrap_for_stream(self._producer, stream, events, expected, self._cause(correlation, traceparent), None)
+        cause = self._cause(correlation, traceparent, causation)
+        append = wrap_for_stream(self._producer, stream, events, expected, cause, None)
         if self._producer.inline is not None and self._producer.inline.takes(append.envelopes):
-            async with self.transaction(correlation=correlation, traceparent=traceparent) as tx:
+            async with self.begun(cause) as tx:
                 return await tx.append(stream, events, expected=expected)
         with Told(self.store):
             head = await self.store.append(append)
@@ -117,10 +120,15 @@ class Publisher:
         self, *, correlation: str | None = None, traceparent: str | None = None
     ) -> AsyncIterator[Transaction]:
         """Open a transaction: SQL, and events published if and only if it commits. Not longer than the store allows."""
+        async with self.begun(self._cause(correlation, traceparent)) as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def begun(self, cause: Cause) -> AsyncIterator[Transaction]:
+        """Open a transaction whose events have this cause. For the library's own use; see `transaction`."""
         with Told(self.store) as told:
             async with self.store.transaction() as statements:
                 outbox = Outbox(self._producer.inline)
-                cause = self._cause(correlation, traceparent)
                 transaction = Transaction(statements, outbox, self._producer, self.world, cause, store=self.store)
                 try:
                     yield transaction
@@ -132,12 +140,12 @@ class Publisher:
                 await transaction.keep()
                 await outbox.flush(statements)
 
-    def _cause(self, correlation: str | None, traceparent: str | None) -> Cause:
+    def _cause(self, correlation: str | None, traceparent: str | None, causation: str | None = None) -> Cause:
         if traceparent is not None:
             check_traceparent(traceparent)
         handling = HANDLING.get()
         if handling is None:
-            return Cause(correlation, None, traceparent) if correlation or traceparent else NO_CAUSE
+            return Cause(correlation, causation, traceparent) if correlation or causation or traceparent else NO_CAUSE
         return Cause(correlation or handling.correlation, handling.id, traceparent or handling.traceparent)
 
     async def cancel(self, event_id: str) -> bool:

@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from tidings.errors import StoreError, TransactionClosedError
+from msgspec.structs import replace
+
+from tidings.errors import StatementError, StoreError, TransactionClosedError
 from tidings.events import Envelope, Event
 from tidings.publishing.appending import Expected, refusal, wrap_for_stream
-from tidings.publishing.outbox import Outbox, due_at
+from tidings.publishing.outbox import Mark, Outbox, due_at
 from tidings.publishing.producer import Cause, Producer, StableIds
 from tidings.statements import Statements, Value
 from tidings.world import World, moment
@@ -211,6 +213,48 @@ class Transaction(Queries):
         placed = append.placed(head)
         self._outbox.envelopes.extend(placed)
         return placed
+
+    @asynccontextmanager
+    async def part(self, command: str, ids: StableIds | None) -> "AsyncIterator[Transaction]":
+        """Open a part of this transaction that is undone alone if it raises. For the library's own use.
+
+        Its events are caused by a command of this id, unless by what is being handled; `ids` are theirs.
+        """
+        async with self.speaking() as statements:
+            await statements.savepoint()
+        mark, own = self._outbox.mark(), self._cause
+        cause = replace(own, correlation=own.correlation or command, causation=own.causation or command)
+        part = Transaction(
+            statements, self._outbox, self._producer, self._world, cause, envelope=self.envelope,
+            ids=ids or self._ids, attempt=self.attempt, opened=self.opened, store=self._store,
+        )  # fmt: skip
+        try:
+            yield part
+            if part.failure is not None:
+                raise part.failure
+            async with self.speaking():
+                await statements.release()
+        except Exception:
+            self.failure = self.failure or part.failure
+            self._outbox.cut(mark)
+            if self.failure is None:
+                await statements.roll_back_to_savepoint()
+            raise
+        except BaseException:  # cut off in the middle: what it has said may be half of what it meant
+            self.failure = self.failure or StatementError(
+                "What was executed within this transaction was cut off, so nothing of it may commit: let it roll back."
+            )
+            raise
+        finally:
+            part.close()
+
+    def published(self, since: Mark) -> list[Envelope]:
+        """Return what this transaction has published after a mark, and what is not to come later."""
+        return [*self._outbox.envelopes[since[0] :], *self._outbox.chosen[since[2] :]]
+
+    def mark(self) -> Mark:
+        """Return how much this transaction has published so far. For the library's own use."""
+        return self._outbox.mark()
 
     def appended(self, stream: str) -> list[Envelope]:
         """Return what this transaction has appended to a stream: it is not in the log before the commit."""

@@ -66,13 +66,17 @@ class Loaded(Generic[S]):
 
 @dataclass(frozen=True)
 class Decision(Generic[S, E]):
-    """What was decided: the events (none, where nothing changes), and the stream's state and version after them."""
+    """What was decided: the events (none, where nothing changes), and the stream's state and version after them.
+
+    `kept` is the version of the snapshot that the state began from.
+    """
 
     stream: str
     state: S
     version: int
     events: Sequence[E]
     envelopes: Sequence[Envelope]
+    kept: int = 0
 
 
 async def load(

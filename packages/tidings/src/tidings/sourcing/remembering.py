@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 from tidings.errors import ServiceError, StoreError, StreamConflictError, StreamError
@@ -143,6 +144,7 @@ class Remembering(Publisher):
         retries: int = RETRIES,
         tx: Transaction | None = None,
         correlation: str | None = None,
+        causation: str | None = None,
     ) -> Decision[S, E]:
         """Load a stream's state, decide what a command makes of it, and append that.
 
@@ -151,25 +153,25 @@ class Remembering(Publisher):
         snapshot is kept. Where `decide` returns no events, nothing is written.
         """
         name = stream if stream is not None else decider.stream_of(command)
+        alone = partial(self.append, correlation=correlation, causation=causation)
+        append = tx.append if tx is not None else alone
         for attempt in range(retries + 1):
             loaded = await self.load(decider, name, tx=tx)
             events = list(decider.decide(command, loaded.state))
             if not events:
                 return Decision(name, loaded.state, loaded.version, (), ())
             try:
-                if tx is not None:
-                    envelopes = await tx.append(name, events, expected=loaded.version)
-                else:
-                    envelopes = await self.append(name, events, expected=loaded.version, correlation=correlation)
+                envelopes = await append(name, events, expected=loaded.version)
             except StreamConflictError:
                 if attempt == retries:
                     raise
-                await asyncio.sleep(PAUSE_SECONDS * 2 ** min(attempt, 4) * self.world.random.uniform(0.5, 1.5))
+                await self._pause(attempt)
                 continue
             state, version = decider.after(loaded.state, events), loaded.version + len(events)
+            decision = Decision(name, state, version, events, envelopes, loaded.kept)
             if tx is None:
-                await self._keep(decider, name, state, version, loaded.kept)
-            return Decision(name, state, version, events, envelopes)
+                await self._keep(decider, decision)
+            return decision
         raise ServiceError(f"decide(retries={retries}) would never decide: pass zero or more.")
 
     async def act(
@@ -187,11 +189,15 @@ class Remembering(Publisher):
         """
         return await self.decide(cls.decider(), method, stream=stream, retries=retries, tx=tx)
 
-    async def _keep(self, decider: Decider[C, S, E], stream: str, state: S, version: int, kept: int) -> None:
+    async def _pause(self, attempt: int) -> None:
+        await asyncio.sleep(PAUSE_SECONDS * 2 ** min(attempt, 4) * self.world.random.uniform(0.5, 1.5))
+
+    async def _keep(self, decider: Decider[C, S, E], decided: Decision[S, E]) -> None:
         """Keep a snapshot if the policy says so. It may fail: the events are committed, and say the same."""
-        if decider.snapshots is None or version - kept < decider.snapshots.every:
+        if decider.snapshots is None or decided.version - decided.kept < decider.snapshots.every:
             return
-        row = decider.snapshots.row(stream, decider.name, state, version, self.world.now())
+        stream = decided.stream
+        row = decider.snapshots.row(stream, decider.name, decided.state, decided.version, self.world.now())
         try:
             await self.store.run(lambda statements: statements.keep_snapshot(row))
         except StoreError as error:

@@ -1,0 +1,381 @@
+"""Commands: who obeys them, what comes of one, once for each id, in one's own transaction and in handlers."""
+
+# ruff: noqa: PT012 - what raises here is the end of a block, not one call
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import pytest
+from account import Account, AccountCreated, AccountEvent, BankAccount, MoneyDeposited, MoneyWithdrawn, RefusedError
+from account import evolve as evolved
+from msgspec import Meta
+
+from tidings import (
+    Aggregate,
+    Command,
+    Decider,
+    Event,
+    HandlerError,
+    RequestError,
+    Service,
+    ServiceError,
+    Snapshots,
+    StreamConflictError,
+    StrictJSONError,
+    Transaction,
+)
+from tidings.backends.postgres.store import PostgresStore
+
+Amount = Annotated[int, Meta(gt=0)]
+STREAM = "account-1"
+
+
+class Open(Command, stream="account-{account}"):
+    """Open an account with some money."""
+
+    account: str
+    balance: int = 0
+
+
+class Take(Command, stream="account-{account}"):
+    """Take money out."""
+
+    account: str
+    amount: Amount
+
+
+class Pay(Command, stream="account-{account}"):
+    """Pay in, through the aggregate."""
+
+    account: str
+    amount: Amount
+
+
+class Note(Command):
+    """Write a note, of which no stream tells."""
+
+    text: str
+
+
+class Noted(Event, name="bank.noted"):
+    """A note was written."""
+
+    text: str
+
+
+class Seen(Event, name="bank.seen", key="account"):
+    """Something was seen, upon which money is taken."""
+
+    account: str
+    amount: int
+
+
+def decide(command: Open | Take, state: Account) -> Sequence[AccountEvent]:
+    match command:
+        case Open(balance=balance):
+            return [] if state.is_open else [AccountCreated(balance=balance)]
+        case Take(amount=amount):
+            if amount > state.balance:
+                raise RefusedError(f"the balance is {state.balance}, and {amount} was asked for")
+            return [MoneyWithdrawn(amount=amount)]
+
+
+by_events: Decider[Open | Take, Account, AccountEvent] = Decider(
+    name="account",
+    initial=Account,
+    decide=decide,
+    evolve=evolved,
+    events=(AccountCreated, MoneyDeposited, MoneyWithdrawn),
+    snapshots=Snapshots(Account, every=5),
+)
+
+
+def bank(url: str) -> Service:
+    service = Service("bank", store=url)
+    service.schema("CREATE TABLE IF NOT EXISTS notes (text TEXT)")
+    service.register(Noted, Seen)
+    service.handle(Open, Take, by=by_events, retries=30)
+
+    @service.handle(Pay)
+    def pay(command: Pay, account: BankAccount) -> None:
+        account.deposit(command.amount)
+
+    @service.handle(Note)
+    async def note(command: Note, tx: Transaction) -> None:
+        await tx.execute("INSERT INTO notes VALUES ($1)", command.text)
+        tx.publish(Noted(text=command.text))
+        if command.text == "refused":
+            raise RefusedError("no such note")
+
+    return service
+
+
+async def balance(service: Service) -> int:
+    return (await service.load(by_events, STREAM)).state.balance
+
+
+async def notes(service: Service) -> list[str]:
+    return [row[0] for row in await service.fetch_all("SELECT text FROM notes ORDER BY text")]
+
+
+async def test_a_command_is_obeyed_by_a_decider_an_aggregate_or_a_function(store_url: str) -> None:
+    async with bank(store_url) as service:
+        opened = await service.execute(Open(account="1", balance=100))
+        assert (opened.stream, opened.version, opened.events) == (STREAM, 1, (AccountCreated(balance=100),))
+        assert not opened.repeated
+        nothing = await service.execute(Open(account="1"))
+        assert (nothing.version, nothing.events) == (1, ())
+        taken = await service.execute(Take(account="1", amount=30))
+        assert (taken.version, taken.events) == (2, (MoneyWithdrawn(amount=30),))
+        paid = await service.execute(Pay(account="1", amount=7))
+        assert (paid.version, paid.events, await balance(service)) == (3, (MoneyDeposited(amount=7),), 77)
+        with pytest.raises(RefusedError, match="the balance is 77"):
+            await service.execute(Take(account="1", amount=78))
+        noted = await service.execute(Note(text="hello"))
+        assert (noted.stream, noted.version, noted.events) == (None, 0, (Noted(text="hello"),))
+        with pytest.raises(RefusedError, match="no such note"):
+            await service.execute(Note(text="refused"))
+        assert await notes(service) == ["hello"]
+        assert [row.envelope.type for row in await service.store.reading.recent(0, 99)].count("bank.noted") == 1
+
+
+async def test_an_id_is_executed_once_whoever_obeys(store_url: str) -> None:
+    async with bank(store_url) as service:
+        await service.execute(Open(account="1", balance=100))
+        first = await service.execute(Take(account="1", amount=60), id="take-1")
+        await service.execute(Pay(account="1", amount=1))
+        again = await service.execute(Take(account="1", amount=60), id="take-1")  # which would be refused now
+        assert again.repeated
+        assert (again.version, again.events, again.envelopes) == (first.version, first.events, first.envelopes)
+        assert await balance(service) == 41
+        for _ in range(2):
+            assert (await service.execute(Pay(account="1", amount=2), id="pay-1")).events == (MoneyDeposited(amount=2),)
+            assert (await service.execute(Note(text="once"), id="note-1")).events == (Noted(text="once"),)
+            assert (await service.execute(Open(account="1"), id="open-1")).version == 4
+        assert (await balance(service), await notes(service)) == (43, ["once"])
+        with pytest.raises(ServiceError, match="every request has an id of its own"):
+            await service.execute(Open(account="2"), id="take-1")
+        with pytest.raises(RefusedError):
+            await service.execute(Take(account="1", amount=44), id="take-2")
+        await service.execute(Pay(account="1", amount=1))
+        taken = await service.execute(Take(account="1", amount=44), id="take-2")  # what was refused was not executed
+        assert (taken.repeated, await balance(service)) == (False, 0)
+
+
+async def test_an_id_is_known_by_its_events_after_its_note_was_forgotten(store_url: str) -> None:
+    async with bank(store_url) as service:
+        await service.execute(Open(account="1", balance=100), id="o")
+        first = await service.execute(Take(account="1", amount=60), id="t")
+        forgotten = await service.store.run(lambda said: said.forget_admitted(2**60, 1000))
+        assert isinstance(service.store, PostgresStore) or forgotten == 2
+        again = await service.execute(Take(account="1", amount=60), id="t")
+        assert (again.repeated, again.envelopes, await balance(service)) == (True, first.envelopes, 40)
+
+
+async def test_copies_that_come_together_are_executed_once(store_url: str) -> None:
+    async with bank(store_url) as service:
+        await service.execute(Open(account="1", balance=1000))
+        commands = [Take(account="1", amount=1), Pay(account="1", amount=3), Note(text="n")]
+        done = await asyncio.gather(
+            *(service.execute(one, id=f"{type(one).__name__}-{n}") for n in range(6) for one in commands * 3)
+        )
+        assert sum(not one.repeated for one in done) == 18
+        assert (await balance(service), await notes(service)) == (1000 - 6 + 18, ["n"] * 6)
+        assert await service.stream_version(STREAM) == 13
+
+
+async def test_a_race_is_decided_again_as_often_as_declared(store_url: str) -> None:
+    async with bank(store_url) as service:
+        await service.execute(Open(account="1", balance=10))
+        results = await asyncio.gather(
+            *(service.execute(Take(account="1", amount=1), id=f"t{n}" if n % 2 else None) for n in range(20)),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(one, RefusedError) for one in results) == 10
+        assert await balance(service) == 0
+
+        calls: list[int] = []
+
+        class Stamp(Command, stream="account-{account}"):
+            """Appends what it has no right to."""
+
+            account: str
+
+        @service.handle(Stamp, retries=2)
+        async def stamp(command: Stamp, tx: Transaction) -> None:
+            calls.append(1)
+            await tx.append(STREAM, [MoneyDeposited(amount=1)], expected=3)
+
+        with pytest.raises(StreamConflictError, match="was expected to be at version 3, but it is at version 11"):
+            await service.execute(Stamp(account="1"))
+        assert len(calls) == 3
+
+
+async def test_in_a_transaction_of_ones_own_it_commits_with_the_rest_and_is_undone_alone(store_url: str) -> None:
+    async with bank(store_url) as service:
+        await service.execute(Open(account="1", balance=100))
+        with pytest.raises(LookupError):
+            async with service.transaction() as tx:
+                await service.execute(Take(account="1", amount=10), id="t", tx=tx)
+                raise LookupError
+        assert await balance(service) == 100
+        async with service.transaction(correlation="chain") as tx:
+            await tx.execute("INSERT INTO notes VALUES ('before')")
+            taken = await service.execute(Take(account="1", amount=10), id="t", tx=tx)
+            assert (taken.repeated, taken.version) == (False, 2)
+            within = await service.execute(Take(account="1", amount=10), id="t", tx=tx)
+            assert (within.repeated, within.version, within.envelopes) == (True, 2, taken.envelopes)
+            with pytest.raises(RefusedError):
+                await service.execute(Note(text="refused"), id="n", tx=tx)
+            with pytest.raises(RefusedError):
+                await service.execute(Take(account="1", amount=91), id="u", tx=tx)
+            await service.execute(Note(text="after"), tx=tx)
+        assert (await balance(service), await notes(service)) == (90, ["after", "before"])
+        assert {one.correlation for one in taken.envelopes} == {"chain"}
+        assert not (await service.execute(Take(account="1", amount=90), id="u")).repeated
+
+
+async def test_one_that_is_cut_off_takes_its_transaction_with_it(store_url: str) -> None:
+    async with bank(store_url) as service:
+
+        class Wait(Command):
+            """Writes, and does not end."""
+
+        @service.handle(Wait)
+        async def wait(command: Wait, tx: Transaction) -> None:
+            await tx.execute("INSERT INTO notes VALUES ('half')")
+            await asyncio.Event().wait()
+
+        with pytest.raises(Exception, match="cut off"):
+            async with service.transaction() as tx:
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await service.execute(Wait(), id="w", tx=tx)
+        assert await notes(service) == []
+
+
+async def test_in_handlers_it_is_part_of_the_delivery_and_known_by_its_cause(store_url: str) -> None:
+    service = bank(store_url)
+    done = asyncio.Event()
+
+    @service.subscribe(Seen, ordered=True)
+    async def take(event: Seen, tx: Transaction) -> None:
+        taken = await service.execute(Take(account=event.account, amount=event.amount), tx=tx)
+        if tx.attempt == 1:
+            raise ConnectionError("once")
+        assert [one.id for one in taken.envelopes] == [one.id for one in tx.appended(STREAM)]
+
+    @service.subscribe(Seen)
+    async def note(event: Seen) -> None:
+        await service.execute(Note(text=event.account), id=f"note-{event.account}")
+        done.set()
+
+    async with service:
+        await service.execute(Open(account="1", balance=100))
+        seen = await service.publish(Seen(account="1", amount=40))
+        async with asyncio.timeout(30):
+            await done.wait()
+            while await balance(service) != 60:  # noqa: ASYNC110 - a row
+                await asyncio.sleep(0.01)
+        caused = await service.store.reading.caused_by(seen.correlation)
+        assert sorted(one.envelope.type for one in caused) == ["bank.money.withdrawn", "bank.noted"]
+        assert {one.envelope.causation for one in caused} == {seen.id}
+        alone = await service.execute(Take(account="1", amount=1))
+        keyed = await service.execute(
+            Take(account="1", amount=1), id="keyed", traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+        )
+        for one in (alone, keyed):
+            assert {(said.correlation, said.causation) for said in one.envelopes} == {(one.id, one.id)}
+        assert keyed.id == "keyed"
+        assert keyed.envelopes[0].traceparent == "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+        named = await service.execute(Take(account="1", amount=1), correlation="chain")
+        assert [(said.correlation, said.causation) for said in named.envelopes] == [("chain", named.id)]
+
+
+async def test_snapshots_are_kept_with_and_without_an_id(store_url: str) -> None:
+    async with bank(store_url) as service:
+        await service.execute(Open(account="1", balance=100))
+        for number in range(5):
+            await service.execute(Take(account="1", amount=1), id=f"t{number}")
+        row = await service.store.reading.snapshot_of(STREAM, "account")
+        assert row is not None
+        assert row.stream_version == 5
+        for _ in range(4):
+            await service.execute(Take(account="1", amount=1))
+        row = await service.store.reading.snapshot_of(STREAM, "account")
+        assert row is not None
+        assert row.stream_version == 10
+
+
+async def test_what_does_not_fit_is_refused_before_anything_is_done(store_url: str) -> None:
+    read: Any = Take.from_json
+    assert read(b'{"account": "1", "amount": 5}') == Take(account="1", amount=5)
+    for document in (b'{"account": "1", "amount": 0}', b'{"account": "1"}', b'{"account": 1, "amount": 2}'):
+        with pytest.raises(RequestError, match="Take cannot be read: "):
+            read(document)
+    with pytest.raises(RequestError, match="unknown field `amuont`"):
+        read(b'{"account": "1", "amount": 5, "amuont": 6}')
+    with pytest.raises(StrictJSONError, match="amount"):
+        read(b'{"account": "1", "amount": 5, "amount": 6}')
+    async with bank(store_url) as service:
+        await service.execute(Open(account="1", balance=100))
+        for wrong in (Take(account="1", amount=-5), Take(account="1", amount="5")):  # type: ignore[arg-type]
+            with pytest.raises(RequestError, match=r"Take does not fit its class: .*\$\.amount"):
+                await service.execute(wrong)
+        with pytest.raises(ServiceError, match="A stream cannot be named"):
+            await service.execute(Take(account="1\n2", amount=5))
+        for command_id in ("", "a\nb", "x" * 300):
+            with pytest.raises(Exception, match="cannot be published"):
+                await service.execute(Take(account="1", amount=5), id=command_id)
+        assert await balance(service) == 100
+
+
+def test_declarations_that_cannot_work_say_so() -> None:
+    service = bank("sqlite:///:memory:")
+
+    class Other(Command):
+        """Nobody handles it."""
+
+    with pytest.raises(ServiceError, match="Two handlers for Take: account and account"):
+        service.handle(Take, by=by_events)
+    with pytest.raises(ServiceError, match="needs command classes"):
+        service.handle()
+    with pytest.raises(ServiceError, match="retries=-1"):
+        service.handle(Other, retries=-1)
+    with pytest.raises(ServiceError, match=r"Nobody handles Other.*handles Note, Open, Pay, Take"):
+        asyncio.run(service.execute(Other()))
+    with pytest.raises(ServiceError, match=r"names \{acount\}, which is no field; there are account"):
+        type("Wrong", (Command,), {"__annotations__": {"account": str}}, stream="account-{acount}")
+    with pytest.raises(ServiceError, match="unknown class keyword version"):
+        type("Wrong", (Command,), {"__annotations__": {}}, version=2)
+
+
+def test_handlers_tell_their_shape_or_what_is_wrong_with_it() -> None:
+    class Other(Command):
+        """Nobody handles it."""
+
+    def no_shape(command: Other) -> None: ...
+    def sync(command: Other, tx: Transaction) -> None: ...
+    async def awaited(command: Other, account: BankAccount) -> None: ...
+    async def of_another(command: Take, tx: Transaction) -> None: ...
+
+    said = {
+        no_shape: "second parameter",
+        sync: "async def sync",
+        awaited: "plain `def",
+        of_another: "let the two agree",
+    }
+    for handler, why in said.items():
+        again = Service("bank", store="sqlite:///:memory:")
+        again.handle(Other)(handler)
+        with pytest.raises(HandlerError, match=why):
+            again.resolve()
+
+    class Loose(Aggregate):
+        """Has no events."""
+
+    again = Service("bank", store="sqlite:///:memory:")
+    again.handle(Other, by=Loose.decider())
+    with pytest.raises(ServiceError, match="Which stream is Other about"):
+        asyncio.run(again.execute(Other()))
