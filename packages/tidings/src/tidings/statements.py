@@ -326,6 +326,9 @@ class ProjectionStatements(Protocol):
     async def count(self, types: Sequence[str], after: int) -> int:
         """Return how many events of some types lie after a position."""
 
+    async def wait_for_inline_turn(self, subscription: str, envelopes: Sequence[Envelope]) -> None:
+        """Wait until no other transaction handles inline what these events might meet, and let none before the end."""
+
     async def lanes_without_backlog(self, subscription: str, lanes: Sequence[int]) -> set[int]:
         """Return in which lanes a subscription that is not paused has handled everything, inline or in turn."""
 

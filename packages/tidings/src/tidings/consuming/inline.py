@@ -33,7 +33,9 @@ class InlineProjections:
         store: Store,
         world: World,
     ) -> None:
-        self._of_types = [(one, frozenset(one.types), Pipeline(one, registry)) for one in subscriptions]
+        # In one order everywhere: whoever waits for a projection's turn holds only those of earlier ones.
+        by_name = sorted(subscriptions, key=lambda one: one.name)
+        self._of_types = [(one, frozenset(one.types), Pipeline(one, registry)) for one in by_name]
         self._producer = producer
         self._store = store
         self._world = world
@@ -51,6 +53,7 @@ class InlineProjections:
 
     async def _in_turn(self, statements: Statements, name: str, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Return the events before which their lanes have nothing else to handle."""
+        await statements.wait_for_inline_turn(name, envelopes)  # first: then what others left to a lane is seen
         lanes = {envelope.id: lane_of(envelope, self._store.lanes) for envelope in envelopes}
         free = await statements.lanes_without_backlog(name, sorted(set(lanes.values())))
         keys = sorted({envelope.key for envelope in envelopes if envelope.key is not None})

@@ -125,6 +125,21 @@ class ProjectionStatements(Speaker):
         sql = "SELECT count(*) FROM tidings.log WHERE position > $1 AND type = ANY ($2::text[])"
         return int((await self._db.rows(sql, after, list(types)))[0][0])
 
+    async def wait_for_inline_turn(self, subscription: str, envelopes: Sequence[Envelope]) -> None:
+        """Wait until no other transaction handles inline what these events might meet, and let none before the end.
+
+        One event goes beside others of other keys. Several go alone: two transactions that change the same rows in
+        another order would wait for each other, until Postgres ends one of them after a second.
+        """
+        name = f"tidings.inline/{subscription}"
+        if len(envelopes) > 1:
+            await self._db.rows("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", name)
+            return
+        await self._db.rows("SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))", name)
+        if (key := envelopes[0].key) is not None:
+            # Else what comes after one that is left to its lane would not see it there.
+            await self._db.rows("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", f"{name}/{key}")
+
     async def lanes_without_backlog(self, subscription: str, lanes: Sequence[int]) -> set[int]:
         """Return in which lanes a subscription that is not paused has handled everything, inline or in turn."""
         rows = await self._db.rows(

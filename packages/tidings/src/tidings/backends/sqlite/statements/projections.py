@@ -114,6 +114,9 @@ class ProjectionStatements(Speaker):
         sql = f"SELECT count(*) FROM tidings_log WHERE position > ?1 AND type IN ({marks(len(types), 2)})"
         return int(self._db.rows(sql, (after, *types))[0][0])
 
+    async def wait_for_inline_turn(self, subscription: str, envelopes: Sequence[Envelope]) -> None:
+        """Do nothing: one transaction writes at a time."""
+
     async def lanes_without_backlog(self, subscription: str, lanes: Sequence[int]) -> set[int]:
         """Return in which lanes a subscription that is not paused has handled everything, inline or in turn."""
         # The name is that of a known subscription, or nothing is handled inline.
