@@ -32,7 +32,8 @@ def listen(host: str, port: int) -> socket.socket:
     reason = ""
     for candidate in range(port, min(port + _TRIED_PORTS, 65536)):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        # TCP by name: asyncio switches Nagle's algorithm off for no other socket.
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((host, candidate))
