@@ -5,6 +5,7 @@ Real parts but for AWS itself, for which ministack stands: Redis, Postgres, the 
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -78,6 +79,22 @@ class Place:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A place without a cloud: a folder and a database for the API and the workers, one rendering process each."""
+
+    folder: Path
+    store: str
+
+    def api(self) -> dict[str, str]:
+        """The settings of all processes."""
+        return {
+            "ADEXPORT_DATA": str(self.folder / "api"),
+            "ADEXPORT_STORE": self.store,
+            "ADEXPORT_RENDER_PROCESSES": "1",
+        }
+
+
 async def prepare(place: Place) -> list[str]:
     """Make the bucket and the queues where they are missing; return what was made."""
     async with get_session().create_client("s3", endpoint_url=place.endpoint) as s3:
@@ -108,32 +125,35 @@ async def function_at_work(
         yield function, source
 
 
-class Api:
-    """`adexport serve`, as a process: started, stopped, killed."""
+class Command:
+    """A command of Ad Export that runs until it is ended, as a process with the settings of a place."""
 
-    def __init__(self, place: Place, port: int, credentials: Mapping[str, str] = CREDENTIALS) -> None:
-        self._log = place.folder / "api.txt"
-        self._port = port
+    def __init__(self, place: Place | Machine, name: str, *arguments: str, credentials: Mapping[str, str]) -> None:
+        self._log = place.folder / f"{name}-{secrets.token_hex(4)}.txt"
+        self._command = [str(Path(sys.executable).with_name("adexport")), *arguments]
         self._environment = {**os.environ, **credentials, **place.api()}
         self._process: subprocess.Popen[bytes] | None = None
-        self.address = ""
 
-    def start(self) -> "Api":
-        """Start it, and wait until it has said its address."""
-        command = [str(Path(sys.executable).with_name("adexport")), "serve", "--port", str(self._port)]
+    @property
+    def pid(self) -> int:
+        """The process, 0 before it was started."""
+        return self._process.pid if self._process is not None else 0
+
+    def _until_said(self, first: str) -> str:
+        """Start it and wait for its first line, which begins so; return the line. Raises RuntimeError."""
         with self._log.open("ab") as log:
             start = log.tell()
             # In a session of its own: Ctrl-C is for who started it, and ends it in its order.
             self._process = subprocess.Popen(
-                command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+                self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + START_SECONDS
         while True:
             said = self._log.read_bytes()[start:].decode("utf-8", "replace")
-            found = [word for word in said.split() if word.startswith("http://")]
-            if "Ad Export:" in said and found:
-                self.address = found[0].rstrip("/")
-                return self
+            if found := [
+                line for line in said.splitlines(keepends=True) if line.startswith(first) and line[-1] == "\n"
+            ]:
+                return found[0]
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Ad Export did not start:\n{said}")
             time.sleep(0.05)
@@ -151,6 +171,40 @@ class Api:
         """SIGKILL."""
         end(self._process, signal.SIGKILL)
         self._process = None
+
+
+class Api(Command):
+    """`adexport serve`; without `consumers` only the API and the pages."""
+
+    def __init__(
+        self,
+        place: Place | Machine,
+        port: int,
+        credentials: Mapping[str, str] = CREDENTIALS,
+        *,
+        consumers: bool = True,
+    ) -> None:
+        more = () if consumers else ("--no-worker",)
+        super().__init__(place, "api", "serve", "--port", str(port), *more, credentials=credentials)
+        self.address = ""
+
+    def start(self) -> "Api":
+        """Start it, and wait until it has said its address."""
+        line = self._until_said("Ad Export:")
+        self.address = next(word for word in line.split() if word.startswith("http://")).rstrip("/")
+        return self
+
+
+class Worker(Command):
+    """`adexport worker`."""
+
+    def __init__(self, place: Place | Machine, credentials: Mapping[str, str] = CREDENTIALS) -> None:
+        super().__init__(place, "worker", "worker", credentials=credentials)
+
+    def start(self) -> "Worker":
+        """Start it, and wait until it is at work."""
+        self._until_said("Worker of Ad Export started")
+        return self
 
 
 class Redis:
