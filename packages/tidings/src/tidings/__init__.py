@@ -55,6 +55,7 @@ from tidings.sourcing.aggregate import Aggregate
 from tidings.sourcing.command import Command, Executed
 from tidings.sourcing.decider import Decider, Decision, Loaded
 from tidings.sourcing.projection import Lag, Projection, ReadModel
+from tidings.sourcing.query import Query, ReadOnly
 from tidings.sourcing.snapshot import Snapshots
 from tidings.sourcing.stream import Recorded
 
@@ -90,7 +91,9 @@ __all__ = [
     "Projection",
     "ProjectionError",
     "ProjectionLagError",
+    "Query",
     "ReadModel",
+    "ReadOnly",
     "Recorded",
     "ReferenceBehindError",
     "ReferenceGoneError",

@@ -13,14 +13,15 @@ from tidings.errors import ServiceError
 from tidings.events import INTERNAL, Event, Registry, UpcastFunction, event_type
 from tidings.sagas.coordinator import Coordinator
 from tidings.sagas.saga import Saga
+from tidings.sourcing.asking import Asking
 from tidings.sourcing.command import Command, CommandHandler
-from tidings.sourcing.commanding import Commanding
 from tidings.sourcing.projection import Projection
+from tidings.sourcing.query import Query, QueryHandler
 
 H = TypeVar("H", bound=Callable[..., Any])
 
 
-class Declaring(Commanding):
+class Declaring(Asking):
     """Takes what the user declares, and keeps it until the service runs. `Service` is one."""
 
     def __init__(self, name: str) -> None:
@@ -30,6 +31,7 @@ class Declaring(Commanding):
         self._sagas: list[type[Saga[Any]]] = []
         self._projections: dict[str, Projection] = {}
         self._handlers: dict[type[Command], CommandHandler] = {}
+        self._queries: dict[type[Query[Any]], QueryHandler] = {}
         self._schemas: list[str] = []
         self._carried: set[str] = set()
 

@@ -85,6 +85,12 @@ class Store(Protocol):
     def snapshot(self) -> AbstractAsyncContextManager[Statements]:
         """Statements over one committed state that does not change meanwhile. The block awaits nothing else."""
 
+    def querying(self) -> AbstractAsyncContextManager[Statements]:
+        """Statements over one committed state for the user's questions, which may wait meanwhile, but not for long.
+
+        What would write is refused with StatementError. Raises TransactionHeldTooLongError.
+        """
+
     def listen(self, topics: Iterable[str], wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` after each commit that touches a topic (an event type, or one of TOPICS). Returns how to stop."""
 

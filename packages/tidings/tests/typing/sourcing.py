@@ -14,6 +14,8 @@ from tidings import (
     Envelope,
     Event,
     Executed,
+    Query,
+    ReadOnly,
     Service,
     Snapshots,
     Transaction,
@@ -144,6 +146,57 @@ async def knock(command: Knock, tx: Transaction) -> None:
     knocked: int = command.times
     command.times = 2  # type: ignore[misc]  # a command never changes
     assert knocked
+
+
+opened = house.projection("opened", schema="CREATE TABLE IF NOT EXISTS {opened} (times BIGINT)")
+
+
+class TimesOpened(Query[int]):
+    """How often was it opened?"""
+
+    door: int
+
+
+class Bell(Struct, frozen=True):
+    """An answer with a version."""
+
+    version: int
+
+
+class BellOf(Query[Bell | None]):
+    """Which bell?"""
+
+    door: int
+
+
+@house.query(TimesOpened, opened)
+async def times_opened(query: TimesOpened, read: ReadOnly) -> int:
+    """Read."""
+    return int(await read.fetch_value("SELECT times FROM {opened}") or 0)
+
+
+@house.query(TimesOpened, opened)  # type: ignore[arg-type]  # the answer is a number
+async def in_words(query: TimesOpened, read: ReadOnly) -> str:
+    """Answer something else."""
+    await read.execute("DELETE FROM {opened}")  # type: ignore[attr-defined]  # it only reads
+    return "often"
+
+
+@house.query(BellOf)
+async def bell_of(query: BellOf) -> Bell | None:
+    """Ask elsewhere."""
+    return None
+
+
+async def ask_it(done: Executed) -> int:
+    """Ask, after one's own command; look a reference up."""
+    times: int = await house.ask(TimesOpened(door=1), after=done)
+    bell: Bell | None = await house.ask(BellOf(door=1))
+    found: Bell = await house.look_up(BellOf(door=1), version=3)
+    await house.look_up(TimesOpened(door=1), version=3)  # type: ignore[type-var]  # a number has no version
+    direct: Bell | None = await bell_of(BellOf(door=1))
+    assert bell is direct
+    return times + found.version
 
 
 async def command_it(tx: Transaction) -> Executed:

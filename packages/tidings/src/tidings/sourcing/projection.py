@@ -116,6 +116,11 @@ class Projection(Queries):
         return f"{self.name}@{self.version}"
 
     @property
+    def named(self) -> Tables:
+        """The tables of this projection, as SQL names them in braces."""
+        return self._tables
+
+    @property
     def tables(self) -> tuple[str, ...]:
         """Names of this version's tables, as the database has them."""
         return self._tables.of(self.version)
@@ -248,7 +253,8 @@ class Projection(Queries):
         except TimeoutError:
             lag = await self.lag()
             raise ProjectionLagError(
-                f"Projection {self.name} has not handled position {found} within {patience.total_seconds():g} s: it is "
+                f"Projection {self.name} has not handled position {found} within "
+                f"{round(patience.total_seconds(), 2):g} s: it is "
                 f"{lag.events} events behind. Look at `tidings projection status {self.name}`, or wait for longer."
             ) from None
         finally:

@@ -1,6 +1,7 @@
 """The tables of one version of a projection: SQL names them in braces, each version has its own."""
 
 import re
+from collections.abc import Sequence
 
 from tidings.errors import ServiceError
 
@@ -25,6 +26,11 @@ class Tables:
                 f"Projection {projection}: its schema makes no table of its own; write for example CREATE TABLE IF NOT "
                 "EXISTS {totals} (…), in braces, because each version has its own."
             )
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that SQL may have in braces."""
+        return self._names
 
     def of(self, version: int) -> tuple[str, ...]:
         """Return the names of a version's tables, as the database has them."""
@@ -51,6 +57,19 @@ class Tables:
                 f"{', '.join(sorted(self._names))}: only names that its schema has in braces belong to a version."
             )
         return _versioned(name, version)
+
+
+def write_over(sql: str, of: Sequence[tuple[Tables, int]]) -> str:
+    """Return SQL with the names of the tables of several projections, each of one version; raises ServiceError."""
+
+    def named(found: re.Match[str]) -> str:
+        for tables, version in of:
+            if found[1] in tables.names:
+                return _versioned(found[1], version)
+        known = ", ".join(sorted(name for tables, _ in of for name in tables.names)) or "none"
+        raise ServiceError(f"{found[0]} is no table of the projections that this query reads, which have {known}.")
+
+    return _NAME.sub(named, sql)
 
 
 def _versioned(name: str, version: int) -> str:

@@ -23,7 +23,10 @@ Rows = list[Any]
 _BUSY = {"40001", "40P01", "55P03"}
 _FULL = {"53100", "53200"}
 _CANCELED = "57014"
-_NOT_HERE = {"25006", "25P03", "25P04", "XX001", "XX002"}
+READ_ONLY = "25006"
+"""The SQLSTATE of a write where only reading is allowed."""
+
+_NOT_HERE = {READ_ONLY, "25P03", "25P04", "XX001", "XX002"}
 """A server that only reads (the old primary, after a failover), a transaction ended because it was idle or long, and
 files that are damaged. XX000 is not among them: extensions raise it for arguments of the user's."""
 

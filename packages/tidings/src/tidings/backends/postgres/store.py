@@ -31,7 +31,7 @@ from tidings.backends.postgres.greeting import Greeting, greet
 from tidings.backends.postgres.notices import Notices
 from tidings.backends.postgres.partitions import Partitions
 from tidings.backends.postgres.shared import SharedCommits
-from tidings.backends.postgres.statements import PostgresStatements
+from tidings.backends.postgres.statements import AskingStatements, PostgresStatements
 from tidings.backends.postgres.statements.log import APPEND_ONE
 from tidings.errors import StoreBusyError, StoreUnavailableError, TransactionError
 from tidings.events import Envelope
@@ -271,6 +271,20 @@ class PostgresStore:
             session = HeldSession(connection, SCRIPT_SECONDS)
             await session.script(_NO_TIMEOUT)
             yield PostgresStatements(session, self.lanes, self._fence)
+
+    @asynccontextmanager
+    async def querying(self) -> AsyncIterator[PostgresStatements]:
+        """Statements over one committed state for the user's questions."""
+        async with borrowed(self._open_pool) as connection:
+            statements = AskingStatements(HeldSession(connection), self.lanes, self._fence)
+            try:
+                async with transaction_on(connection, self.hold_limit, isolation="repeatable_read", readonly=True):
+                    yield statements
+                    if self.greeting.pooled:
+                        await connection.execute(FORGET_WITHIN)
+            finally:
+                if statements.spoken and not self.greeting.pooled:
+                    await forget(connection)
 
     def statements_on(self, session: Session) -> PostgresStatements:
         """Statements within a transaction of the user's; once it has committed, `notify` of what they touched."""

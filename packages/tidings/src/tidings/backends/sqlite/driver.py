@@ -194,6 +194,12 @@ def split(script: str) -> list[str]:
     return statements
 
 
+def is_read_only(error: object) -> bool:
+    """Say whether a library's error is that of a write where only reading is allowed."""
+    code: int = getattr(error, "sqlite_errorcode", getattr(error, "result", 0))
+    return code & 0xFF == _READONLY
+
+
 def translated(code: int, message: str) -> TidingsError:
     """Return our error for a SQLite result code."""
     primary = code & 0xFF

@@ -10,6 +10,7 @@ from random import Random
 from typing import TypeVar
 
 from tidings.backends.sqlite import migrations
+from tidings.backends.sqlite.asking import Asking
 from tidings.backends.sqlite.commits import Commits, InlineCommits, ThreadedCommits
 from tidings.backends.sqlite.driver import Connection, StandardConnection
 from tidings.backends.sqlite.guard import FileGuard, shareable
@@ -89,6 +90,7 @@ class SqliteStore:
         self._connect = connect
         self._random = random
         self._folder: str | None = None
+        self._asking: Asking | None = None
         self._guard: FileGuard | None = None
         self._writing: Connection | None = None
         self._writer: Writer | None = None
@@ -136,6 +138,7 @@ class SqliteStore:
         migrations.check(self._reading, file)
         self.lanes = int(self._reading.rows("SELECT value FROM tidings_meta WHERE name = 'lanes'")[0][0])
         self.reading = SqliteStatements(self._reading, self.lanes)
+        self._asking = Asking(partial(self._connect, file), self.lanes)
         if self._writing is not None:
             self._commits = InlineCommits() if self.inline_commits else ThreadedCommits()
             statements = partial(SqliteStatements, self._writing, self.lanes)
@@ -168,6 +171,9 @@ class SqliteStore:
             await self._writer.drain()
             self._commits.stop()
             self._writer = None
+        if self._asking is not None:
+            self._asking.close()
+            self._asking = None
         for connection in (getattr(self, "_reading", None), self._writing):
             if connection is not None:
                 connection.close()
@@ -234,6 +240,12 @@ class SqliteStore:
             yield self.reading
         finally:
             self._reading.run("COMMIT")
+
+    def querying(self) -> AbstractAsyncContextManager[Statements]:
+        """Statements over one committed state for the user's questions."""
+        if self._asking is None:
+            raise StoreUnavailableError(f"The store {self.path} is not open: enter `async with service:`.")
+        return self._asking.state()
 
     def listen(self, topics: Iterable[str], wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` after commits that touch a topic, in this process at once, elsewhere when looked for."""

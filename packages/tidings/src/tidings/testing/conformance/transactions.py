@@ -73,6 +73,30 @@ class TransactionSuite(Opening):
             assert names == ("id", "name", "text")
             assert [tuple(row) for row in rows] == [(7, "seven", "$1")]
 
+    async def test_a_question_sees_one_committed_state_and_writes_nothing(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await self.prepare_table(store)
+            counted = "SELECT count(*) FROM suite_rows"
+            for number in range(2):  # the second time on a connection that was used
+                async with store.querying() as asked, store.querying() as beside:
+                    assert (await asked.query(counted, ()))[1] == [(number,)]
+                    async with store.transaction() as s:
+                        await s.execute("INSERT INTO suite_rows VALUES ($1, 'new')", (number,))
+                    assert (await asked.query(counted, ()))[1] == [(number,)]
+                    assert (await beside.query(counted, ()))[1] == [(number + 1,)]
+                    assert len(await self.names(store)) == number + 1
+            for sql in (
+                "INSERT INTO suite_rows VALUES (9, 'written')",
+                "INSERT INTO suite_rows VALUES (9, 'written') RETURNING id",
+                "UPDATE suite_rows SET name = 'written'",
+                "DELETE FROM suite_rows",
+                "CREATE TABLE suite_more (id INTEGER)",
+            ):
+                with pytest.raises(StatementError):
+                    async with store.querying() as asked:
+                        await asked.query(sql, ())
+            assert await self.names(store) == ["new", "new"]
+
     @pytest.mark.parametrize("sql", CONTROLS)
     async def test_sql_may_not_end_the_transaction(self, tmp_path: Path, sql: str) -> None:
         async with self.opened(tmp_path) as store, store.transaction() as s:

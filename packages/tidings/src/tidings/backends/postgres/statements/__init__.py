@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tidings.backends.postgres.driver import HeldSession, Session, gave_up, is_canceled
+from tidings.backends.postgres.driver import READ_ONLY, HeldSession, Session, gave_up, is_canceled
 from tidings.backends.postgres.fence import Fence
 from tidings.backends.postgres.statements.held import HeldStatements
 from tidings.backends.postgres.statements.log import LogStatements
@@ -15,7 +15,7 @@ from tidings.backends.postgres.statements.ready import ReadyStatements
 from tidings.backends.postgres.statements.sagas import SagaStatements
 from tidings.backends.postgres.statements.scheduled import ScheduledStatements
 from tidings.backends.postgres.statements.streams import StreamStatements
-from tidings.errors import StatementError, StoreBusyError
+from tidings.errors import StatementError, StoreBusyError, StoreUnavailableError
 from tidings.statements import Value
 
 _CONTROLS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE", "VACUUM"}
@@ -100,6 +100,19 @@ class PostgresStatements(
         self._depth -= 1
         self._unreleased = ""
         self._given_up = False
+
+
+class AskingStatements(PostgresStatements):
+    """Statements in a transaction that only reads."""
+
+    async def query(self, sql: str, args: Sequence[Value]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """Execute the user's query; raises StatementError for one that would write."""
+        try:
+            return await super().query(sql, args)
+        except StoreUnavailableError as error:
+            if getattr(error.__cause__, "sqlstate", None) == READ_ONLY:  # said of this transaction, not of the server
+                raise StatementError(f"A query only reads: {error.__cause__}. What writes is a command.") from error
+            raise
 
 
 def _checked(sql: str) -> str:

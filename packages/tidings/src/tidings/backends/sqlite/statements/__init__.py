@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tidings.backends.sqlite.driver import Connection, EndedConnection, render
+from tidings.backends.sqlite.driver import Connection, EndedConnection, is_read_only, render
 from tidings.backends.sqlite.statements.held import HeldStatements
 from tidings.backends.sqlite.statements.log import LogStatements
 from tidings.backends.sqlite.statements.progress import ProgressStatements
@@ -13,7 +13,7 @@ from tidings.backends.sqlite.statements.rows import Appended
 from tidings.backends.sqlite.statements.sagas import SagaStatements
 from tidings.backends.sqlite.statements.scheduled import ScheduledStatements
 from tidings.backends.sqlite.statements.streams import StreamStatements
-from tidings.errors import StatementError, StoreError, TidingsError
+from tidings.errors import StatementError, StoreError, StoreUnavailableError, TidingsError
 from tidings.statements import Value
 
 
@@ -95,6 +95,19 @@ class SqliteStatements(
         self._db.run(f"ROLLBACK TO s{self._depth}")
         self.appended = None  # some of it may be undone
         await self.release()
+
+
+class AskingStatements(SqliteStatements):
+    """Statements on a connection that only reads."""
+
+    async def query(self, sql: str, args: Sequence[Value]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """Execute the user's query; raises StatementError for one that would write."""
+        try:
+            return await super().query(sql, args)
+        except StoreUnavailableError as error:
+            if is_read_only(error.__cause__):  # said of this connection, not of the file
+                raise StatementError(f"A query only reads: {error.__cause__}. What writes is a command.") from error
+            raise
 
 
 def _bindable(args: Sequence[Value]) -> Sequence[Value]:
