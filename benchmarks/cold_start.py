@@ -1,12 +1,14 @@
 """Measures the CPU time from the start of a Lambda process to its first handler call, beside functions that do less.
 
-python benchmarks/cold_start.py [--rounds 7]. What each figure means and what was seen: docs/reference/aws-lambda.md.
+python benchmarks/cold_start.py [--rounds 7]. Ad Export's function is measured where `make lambda-package` has built it.
+What each figure means and what was seen: docs/reference/aws-lambda.md.
 """
 
 import argparse
 import asyncio
 import os
 import sys
+import venv
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -20,7 +22,9 @@ from cloud_servers import CREDENTIALS, AwsServer  # noqa: E402  the stand-in, Re
 from frame import machine  # noqa: E402
 from redis_server import RedisServer  # noqa: E402
 
+from adexport.events import RenderBatchRequested  # noqa: E402
 from tidings.testing.aws_lambda import LambdaFunction  # noqa: E402
+from tidings.testing.aws_lambda.function import OWN_CLIENT  # noqa: E402
 
 GOAL_MS = 600
 FUNCTIONS = {
@@ -29,6 +33,8 @@ FUNCTIONS = {
     "aiobotocore: a client of S3, one question": "cold_aiobotocore.handler",
     "nothing at all": "cold_nothing.handler",
 }
+RENDERER = "Ad Export with its renderer, from its package"
+PACKAGE = HERE.parent / "build/lambda"
 """What is measured -> the function; the neighbours are in `peers/`."""
 
 
@@ -41,6 +47,29 @@ async def cold_start(function: str, variables: dict[str, str], folder: Path, eve
         result = await running.invoke(event)
     assert result.error_type is None, result.error
     return float(notes.read_text().split()[-1]) * 1000
+
+
+async def cold_renderer(variables: dict[str, str], folder: Path) -> float:
+    """The same for Ad Export's function: an interpreter that has nothing but the package."""
+    notes, empty = folder / "notes", folder / "empty"
+    notes.unlink(missing_ok=True)
+    if not empty.exists():
+        venv.create(empty, with_pip=False)
+    event = RenderBatchRequested(export_id="e1", round=1, snapshot="0" * 64, cells=[])
+    settings = {
+        "PYTHONPATH": f"{PACKAGE}{os.pathsep}{HERE / 'peers'}", "ADEXPORT_DATA": str(folder / "data"),
+        "ADEXPORT_FILES": f"s3://{variables['BUCKET']}/ads?endpoint={variables['ENDPOINT']}",
+        "ADEXPORT_RESULTS_QUEUE": variables["TRANSPORT"],
+    }  # fmt: skip
+    async with LambdaFunction(
+        "cold_adexport.handler", HERE / "peers", variables={**variables, **settings}, output=folder / "output.txt",
+        client=OWN_CLIENT, python=empty / "bin/python",
+    ) as running:  # fmt: skip
+        from invoking import envelope, event_of, record
+
+        result = await running.invoke(event_of([record(envelope(event, os.urandom(8).hex()))]))
+    assert result.error_type is None, result.error
+    return float(notes.read_text()) * 1000
 
 
 async def main(rounds: int) -> None:
@@ -64,6 +93,8 @@ async def main(rounds: int) -> None:
                     event = event_of([record(envelope(OrderPlaced(order_id=f"o{number}"), f"e{number}"))])
                     for name, function in FUNCTIONS.items():
                         figures[name].append(await cold_start(function, variables, folder, event))
+                    if PACKAGE.exists():
+                        figures.setdefault(RENDERER, []).append(await cold_renderer(variables, folder))
         finally:
             redis.kill()
             aws.kill()

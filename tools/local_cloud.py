@@ -24,6 +24,7 @@ from cloud_servers import CREDENTIALS, KEY, end, free_port
 from adexport.bootstrap import build
 from adexport.settings import read_settings
 from tidings.testing.aws_lambda import EventSource, LambdaFunction
+from tidings.testing.aws_lambda.function import OWN_CLIENT
 
 HANDLER = "adexport.entrypoints.aws_lambda.handler"
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,12 +107,19 @@ async def prepare(place: Place) -> list[str]:
 
 @asynccontextmanager
 async def function_at_work(
-    place: Place, *, concurrency: int = 2, credentials: Mapping[str, str] = CREDENTIALS, **options: Any
+    place: Place,
+    *,
+    concurrency: int = 2,
+    credentials: Mapping[str, str] = CREDENTIALS,
+    package: tuple[Path, Path] | None = None,
+    **options: Any,
 ) -> AsyncIterator[tuple[LambdaFunction, EventSource]]:
-    """Let the function render what is in the queue."""
+    """Let the function render what is in the queue; `package`: its folder, and an interpreter that has nothing else."""
+    folder, python = package or (ROOT, Path(sys.executable))
     function = LambdaFunction(
-        HANDLER, ROOT, variables={**credentials, **place.function()}, timeout=float(place.timeout),
-        concurrency=concurrency, output=place.folder / "function.txt",
+        HANDLER, folder, variables={**credentials, **place.function()}, timeout=float(place.timeout),
+        concurrency=concurrency, output=place.folder / "function.txt", client=OWN_CLIENT if package else None,
+        python=python,
     )  # fmt: skip
     endpoint, session = place.function_endpoint or place.endpoint, get_session()
     async with session.create_client(

@@ -1,8 +1,8 @@
 """`make run-cloud`: Ad Export's cloud topology on this machine, until Ctrl-C.
 
-Starts a stand-in for AWS, the function by AWS's runtime client (elsewhere than on Linux by our own), and the API.
-Redis and Postgres at their usual places are used if they answer and forget nothing; else own ones start in a temporary
-folder. What was started here is stopped at the end, in the opposite order, and nothing else.
+Starts a stand-in for AWS, Redis, Postgres, the function by AWS's runtime client (elsewhere than on Linux by our own),
+and the API. All have ports of their own and one temporary folder, so nothing of yours is touched, and two can run at a
+time. What was started is stopped at the end, in the opposite order, and the folder removed.
 """
 
 import asyncio
@@ -14,58 +14,8 @@ import warnings
 from contextlib import ExitStack
 from pathlib import Path
 
-import asyncpg
 from cloud_servers import CREDENTIALS, AwsServer
-from local_cloud import Api, Place, Redis, function_at_work, prepare, redis_says
-
-REDIS_PORT = 6379
-POSTGRES = "postgresql://postgres@127.0.0.1:5432"
-DATABASE = "adexport_cloud"
-
-
-def forgets_nothing(port: int) -> bool:
-    """Whether a Redis at this port keeps its log on the disk and evicts nothing."""
-    return redis_says(port, "CONFIG", "GET", "appendonly")[-1:] == ["yes"] and redis_says(
-        port, "CONFIG", "GET", "maxmemory-policy"
-    )[-1:] == ["noeviction"]
-
-
-def redis_place(stack: ExitStack, folder: Path) -> str:
-    """Host and port of a Redis that forgets nothing."""
-    if forgets_nothing(REDIS_PORT):
-        return f"127.0.0.1:{REDIS_PORT}"
-    own = Redis(folder / "redis").start()
-    stack.callback(own.kill)
-    return own.place
-
-
-def postgres_url(stack: ExitStack, folder: Path) -> str:
-    """The URL of a database that holds nothing yet."""
-    try:
-        asyncio.run(new_database())
-    except (OSError, asyncpg.PostgresError, TimeoutError):
-        return own_postgres(stack, folder)
-    stack.callback(lambda: asyncio.run(drop_database()))
-    return f"{POSTGRES}/{DATABASE}"
-
-
-async def new_database() -> None:
-    """Make our database anew on the server at the usual place."""
-    connection = await asyncpg.connect(f"{POSTGRES}/postgres", timeout=3)
-    try:
-        await connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-        await connection.execute(f"CREATE DATABASE {DATABASE}")
-    finally:
-        await connection.close()
-
-
-async def drop_database() -> None:
-    """Remove our database."""
-    connection = await asyncpg.connect(f"{POSTGRES}/postgres", timeout=3)
-    try:
-        await connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-    finally:
-        await connection.close()
+from local_cloud import Api, Place, Redis, function_at_work, prepare
 
 
 def own_postgres(stack: ExitStack, folder: Path) -> str:
@@ -112,16 +62,14 @@ def main() -> None:
     os.environ.update(CREDENTIALS)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adexport-cloud-")))
-        print(
-            "Starting a stand-in for AWS, Redis and Postgres where they are missing, the function and the API …",
-            flush=True,
-        )
+        print("Starting a stand-in for AWS, Redis, Postgres, the function and the API …", flush=True)
         aws = AwsServer(folder).start()
         stack.callback(aws.kill)
+        redis = Redis(folder / "redis").start()
+        stack.callback(redis.kill)
         place = Place(
-            name="adexport", folder=folder, endpoint=aws.url, redis=redis_place(stack, folder),
-            store=postgres_url(stack, folder),
-        )  # fmt: skip
+            name="adexport", folder=folder, endpoint=aws.url, redis=redis.place, store=own_postgres(stack, folder)
+        )
         asyncio.run(until_stopped(place, int(os.environ.get("PORT") or 8000)))
 
 

@@ -1,5 +1,6 @@
 """A place of files for each test: a fresh folder, or a fresh part of a bucket on the stand-in for AWS."""
 
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,8 @@ from typing import Any
 
 import boto3
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 from adexport.adapters.local_copies import LocalCopies
 from adexport.adapters.local_files import LocalFiles

@@ -28,7 +28,8 @@ class LambdaFunction:
 
     `folder` is where the module lies, `variables` are added to the environment. `timeout` are seconds, after which the
     process is killed; `concurrency` is how many events are handled at a time, each by a process of its own. `client`
-    is the module that asks for events. `output`: the file that takes what the processes print. `freezes`: processes
+    is the module that asks for events, `python` the interpreter: give that of an empty environment, and our own client,
+    to run a package as it is deployed. `output`: the file that takes what the processes print. `freezes`: processes
     stand still between events.
     """
 
@@ -41,6 +42,7 @@ class LambdaFunction:
         timeout: float = 30.0,
         concurrency: int = 10,
         client: str | None = None,
+        python: Path = Path(sys.executable),
         output: Path | None = None,
         freezes: bool = True,
     ) -> None:
@@ -48,7 +50,7 @@ class LambdaFunction:
         self.timeout = timeout
         self.concurrency = concurrency
         self.environments: list[Environment] = []
-        self._command = [sys.executable, "-m", client or runtime_client(), handler]
+        self._command = [str(python), "-m", client or runtime_client(), handler]
         self._folder = folder
         self._variables = {**os.environ, **self._aws_variables(handler), **(variables or {})}
         self._output = output
