@@ -3,120 +3,24 @@
 # ruff: noqa: PT012 - what raises here is the end of a block, not one call
 
 import asyncio
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from account import Account, AccountCreated, AccountEvent, BankAccount, MoneyDeposited, MoneyWithdrawn, RefusedError
-from account import evolve as evolved
-from msgspec import Meta
+from account import AccountCreated, BankAccount, MoneyDeposited, MoneyWithdrawn, RefusedError
+from commanded import STREAM, Note, Noted, Open, Pay, Seen, Take, balance, bank, by_events, notes
 
 from tidings import (
     Aggregate,
     Command,
-    Decider,
-    Event,
     HandlerError,
     RequestError,
     Service,
     ServiceError,
-    Snapshots,
     StreamConflictError,
     StrictJSONError,
     Transaction,
 )
 from tidings.backends.postgres.store import PostgresStore
-
-Amount = Annotated[int, Meta(gt=0)]
-STREAM = "account-1"
-
-
-class Open(Command, stream="account-{account}"):
-    """Open an account with some money."""
-
-    account: str
-    balance: int = 0
-
-
-class Take(Command, stream="account-{account}"):
-    """Take money out."""
-
-    account: str
-    amount: Amount
-
-
-class Pay(Command, stream="account-{account}"):
-    """Pay in, through the aggregate."""
-
-    account: str
-    amount: Amount
-
-
-class Note(Command):
-    """Write a note, of which no stream tells."""
-
-    text: str
-
-
-class Noted(Event, name="bank.noted"):
-    """A note was written."""
-
-    text: str
-
-
-class Seen(Event, name="bank.seen", key="account"):
-    """Something was seen, upon which money is taken."""
-
-    account: str
-    amount: int
-
-
-def decide(command: Open | Take, state: Account) -> Sequence[AccountEvent]:
-    match command:
-        case Open(balance=balance):
-            return [] if state.is_open else [AccountCreated(balance=balance)]
-        case Take(amount=amount):
-            if amount > state.balance:
-                raise RefusedError(f"the balance is {state.balance}, and {amount} was asked for")
-            return [MoneyWithdrawn(amount=amount)]
-
-
-by_events: Decider[Open | Take, Account, AccountEvent] = Decider(
-    name="account",
-    initial=Account,
-    decide=decide,
-    evolve=evolved,
-    events=(AccountCreated, MoneyDeposited, MoneyWithdrawn),
-    snapshots=Snapshots(Account, every=5),
-)
-
-
-def bank(url: str) -> Service:
-    service = Service("bank", store=url)
-    service.schema("CREATE TABLE IF NOT EXISTS notes (text TEXT)")
-    service.register(Noted, Seen)
-    service.handle(Open, Take, by=by_events, retries=30)
-
-    @service.handle(Pay)
-    def pay(command: Pay, account: BankAccount) -> None:
-        account.deposit(command.amount)
-
-    @service.handle(Note)
-    async def note(command: Note, tx: Transaction) -> None:
-        await tx.execute("INSERT INTO notes VALUES ($1)", command.text)
-        tx.publish(Noted(text=command.text))
-        if command.text == "refused":
-            raise RefusedError("no such note")
-
-    return service
-
-
-async def balance(service: Service) -> int:
-    return (await service.load(by_events, STREAM)).state.balance
-
-
-async def notes(service: Service) -> list[str]:
-    return [row[0] for row in await service.fetch_all("SELECT text FROM notes ORDER BY text")]
 
 
 async def test_a_command_is_obeyed_by_a_decider_an_aggregate_or_a_function(store_url: str) -> None:
