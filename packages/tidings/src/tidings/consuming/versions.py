@@ -16,12 +16,14 @@ async def register_versions(statements: Statements, service: str, subscriptions:
 
     Of a projection that is new the highest version is live at once; else a version becomes so when it is swapped in.
     Raises SubscriptionVanishedError when a live version is no longer declared, ServiceError when another service has
-    the projection.
+    the projection, or another projection a table of it.
     """
     known = await statements.projections()
     declared = [(one.projection, one.name) for one in subscriptions if one.projection is not None]
+    rows: list[ProjectionRow] = []
     for projected, subscription in declared:
-        await statements.register_projection(_row(service, projected, subscription, known))
+        rows.append(_row(service, projected, subscription, [*known, *rows]))
+        await statements.register_projection(rows[-1])
     live = {row.name for row in known if row.live}
     for name in sorted({one.name for one, _ in declared} - live):
         await statements.go_live(name, max(one.version for one, _ in declared if one.name == name))
@@ -38,6 +40,12 @@ def _row(service: str, projected: Projected, subscription: str, known: Sequence[
         raise ServiceError(
             f"The projection {projected.name} belongs to the service {other} on this store: give it another name."
         )
+    for row in known:
+        if row.name != projected.name and (shared := sorted({*row.tables} & {*projected.tables})):
+            raise ServiceError(
+                f"The projections {row.name} and {projected.name} would both keep the table {shared[0]}, and a rebuild "
+                "of one would empty the other: give it another name in braces in one of their schemas."
+            )
     return ProjectionRow(projected.name, projected.version, service, subscription, projected.tables, projected.inline)
 
 

@@ -8,6 +8,9 @@ from tidings.errors import ServiceError
 _NAME = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 _MADE = re.compile(r"\bTABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?\{([a-z_][a-z0-9_]*)\}", re.IGNORECASE)
 
+LONGEST = 50
+"""Characters of a name in braces: Postgres cuts names off after 63, and two versions would be one table."""
+
 MOST_KNOWN = 1000
 """Statements of a version that are remembered as they are sent."""
 
@@ -25,6 +28,11 @@ class Tables:
             raise ServiceError(
                 f"Projection {projection}: its schema makes no table of its own; write for example CREATE TABLE IF NOT "
                 "EXISTS {totals} (…), in braces, because each version has its own."
+            )
+        if long := next((name for name in sorted(self._names) if len(name) > LONGEST), None):
+            raise ServiceError(
+                f"Projection {projection}: the name {{{long}}} has {len(long)} characters, and its versions need room "
+                f"for their numbers: shorten it to {LONGEST}."
             )
 
     @property
