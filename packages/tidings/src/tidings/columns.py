@@ -6,7 +6,7 @@ from zlib import crc32
 import msgspec
 
 from tidings.events import Envelope
-from tidings.rows import Failure, Held, Ready, Record, SagaNote, SagaRow
+from tidings.rows import Failure, Followed, Held, Ready, Record, SagaNote, SagaRow
 from tidings.world import microseconds, moment
 
 _failures = msgspec.json.Decoder(tuple[Failure, ...])
@@ -38,6 +38,19 @@ ENVELOPE_NAMES = (
 ENVELOPE_COLUMNS = ", ".join(ENVELOPE_NAMES)
 RECORDED_COLUMNS = "position, stream, stream_version, type, version, id, source, time, correlation, causation, data"
 """What is read of an event in a stream: all that a typed event and its place need, and no more, for many are read."""
+
+
+_followed = msgspec.json.Decoder(Followed)
+
+
+def followed_value(row: Followed) -> str:
+    """Return how far a log was followed as one text, the same for what is the same."""
+    return msgspec.json.encode(row, order="sorted").decode()
+
+
+def followed_row(value: str) -> Followed:
+    """Return what `followed_value` wrote."""
+    return _followed.decode(value)
 
 
 def lane_hash(envelope: Envelope) -> int:

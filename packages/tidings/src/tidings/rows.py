@@ -28,6 +28,14 @@ class Page(Struct, frozen=True):
     scanned: int
 
 
+class Followed(Struct, frozen=True):
+    """How far another service's log was read, for each type; and which event was the last that landed from it."""
+
+    positions: dict[str, int]
+    position: int = 0
+    event_id: str = ""
+
+
 class Failure(Struct, frozen=True):
     """One failed attempt: its number, when (microseconds since 1970 UTC), and what was raised."""
 

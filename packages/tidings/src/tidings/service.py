@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from tidings.backends import BLOBS, STORES, TRANSPORTS
 from tidings.blobs import Blobs
 from tidings.changes import changes
+from tidings.consuming.following import FollowedLog
 from tidings.consuming.landing import check_order
 from tidings.consuming.worker import CONSUMERS, RELAYS, Worker, handles
 from tidings.declaring import Declaring
@@ -57,7 +59,8 @@ class Service(Declaring):
 
     `name` is the source of everything it publishes. `store` is a URL: `sqlite:///file.db` (one process),
     `sqlite+apsw:///file.db` (several processes; needs tidings[apsw]), `sqlite:///:memory:` (tests). `transport`
-    carries events to and from other services' logs; `landing`, where given, is the one that they come from instead.
+    carries events to and from other services' logs; `landing`, where given, is the one that they come from instead, or
+    the URL of another service's store, whose log is followed then, from its beginning.
     `blobs` is where data waits that is too large for a broker (`s3://…`, `file:///…`), the same at both ends.
     `migrate=False` refuses a store that lacks migrations instead of applying them. `grace` is how long handlers may go
     on after a stop. `horizon` is the age up to which duplicates from a transport are recognised. `clock`, `random` and
@@ -103,7 +106,8 @@ class Service(Declaring):
         self.transport_url, self.landing_url, self.blobs_url = transport, landing, blobs
         self.store: Store = _backend(STORES, store, "store").open_store(store, world)
         self.transport = _transport(transport, world)
-        self.inward = _transport(landing, world) if landing else self.transport
+        self.followed = _followed_log(landing, world)
+        self.inward = None if self.followed else _transport(landing, world) if landing else self.transport
         self.blobs = open_blobs(blobs, world) if blobs else None
         self._producer = Producer(self.name, self.registry, world)
 
@@ -140,7 +144,8 @@ class Service(Declaring):
                 await check_running(self.store.reading, saga)
             async with AsyncExitStack() as opened:
                 inward = self.inward if consumers else None  # else nobody lands here
-                for place in {one: None for one in (self.blobs, self.transport, inward) if one is not None}:
+                followed = self.followed if consumers else None
+                for place in {one: None for one in (self.blobs, self.transport, inward, followed) if one is not None}:
                     await place.open()
                     opened.push_async_callback(place.close)
                 opened.enter_context(told(self.name, self.store, self.world))
@@ -185,11 +190,12 @@ class Service(Declaring):
             sorted(self._carried),
             self._horizon.total_seconds(),
             self.blobs,
+            self.followed,
         )
 
     def topologies(self) -> list[Topology]:
         """Return what must be there before this service's transports can be opened: queues, topics, rights."""
-        urls = dict.fromkeys(url for url in (self.transport_url, self.landing_url) if url)
+        urls = dict.fromkeys(url for url in (self.transport_url, self.landing_url) if url and not _is_store(url))
         modules = [(url, _backend(TRANSPORTS, url, "transport")) for url in urls]
         return [module.open_topology(url, self.world) for url, module in modules if hasattr(module, "open_topology")]
 
@@ -198,6 +204,15 @@ class Service(Declaring):
     def changes(self, *events: type[Event]) -> AsyncIterator[None]:
         """Yield at once, and again whenever events of these types were committed: read what you show after each."""
         return changes(self.store, [event_type(cls).name for cls in events])
+
+    async def wait_until_followed(self) -> None:
+        """Wait until all that the followed log has at this moment is in this service's own; as long as it takes.
+
+        Raises ServiceError if this process follows none, StoreError if the other database does not answer.
+        """
+        if self.followed is None or self.worker is None or self.worker.following is None:
+            raise ServiceError(f"{self.name} follows no log here: give landing= the URL of a store, and run consumers.")
+        await self.worker.following.reached(await self.followed.store.reading.head())
 
     def health(self) -> dict[str, Any]:
         """Return whether this process is at work: `status` is "ok", "degraded" (an outage, a pause) or "stopped"."""
@@ -220,6 +235,18 @@ def _transport(url: str | None, world: World) -> Transport | None:
         return None
     transport: Transport = _backend(TRANSPORTS, url, "transport").open_transport(url, world)
     return transport
+
+
+def _is_store(url: str) -> bool:
+    return url.partition("://")[0] in STORES
+
+
+def _followed_log(url: str | None, world: World) -> FollowedLog | None:
+    if not url or not _is_store(url):
+        return None
+    parts = urlsplit(url)
+    name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # without a password
+    return FollowedLog(name, _backend(STORES, url, "store").open_store(url, world))
 
 
 def open_blobs(url: str, world: World) -> Blobs:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from tidings.events import Envelope
 from tidings.rows import (
     BarePage,
+    Followed,
     Held,
     LaneStep,
     Page,
@@ -81,6 +82,12 @@ class LogStatements(Protocol):
 
     async def forget_admitted(self, before: int, limit: int) -> int:
         """Forget what was admitted with a time before one (microseconds), or without and before it; return how many."""
+
+    async def followed(self, log: str) -> Followed | None:
+        """Return how far the log of another service was read, None if it never was."""
+
+    async def follow(self, log: str, before: Followed | None, after: Followed) -> bool:
+        """Write how far a log was read, if it was at `before`; False if it was not: then nothing of this may commit."""
 
     async def horizon(self) -> int:
         """Return the longest horizon that a service has said (microseconds), 0 if none has."""

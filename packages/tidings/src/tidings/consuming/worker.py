@@ -9,6 +9,7 @@ from tidings.blobs import Blobs
 from tidings.changes import changes
 from tidings.consuming.draining import Draining
 from tidings.consuming.effects import Effects
+from tidings.consuming.following import FollowedLog, Following
 from tidings.consuming.landing import Landing
 from tidings.consuming.leases import LEASE_SECONDS, Heartbeat
 from tidings.consuming.outage import Outage
@@ -73,6 +74,7 @@ class Worker:
         carried: Sequence[str],
         horizon_seconds: float,
         blobs: Blobs | None,
+        followed: FollowedLog | None = None,
     ) -> None:
         self._row = row
         self._subscriptions = subscriptions
@@ -85,6 +87,7 @@ class Worker:
         self._carried = carried
         self._horizon = horizon_seconds
         self._blobs = blobs
+        self.following = self._follow(followed) if followed is not None and CONSUMERS in row.roles else None
         self._pipelines = {s.name: Pipeline(s, registry) for s in subscriptions}
         self.heartbeat = Heartbeat(row, store, world, self._membership_changed)
         # In a process, one event at a time that may kill it: so its death is counted for nothing else.
@@ -138,7 +141,13 @@ class Worker:
             source, horizon = self._producer.source, self._horizon
             self._landing = Landing(self._inward, self._store, self._world, source, horizon, self._blobs)
             self._arriving = [asyncio.create_task(self._landing.run()), *self._start_draining(self._landing)]
+        if self.following is not None:
+            self._arriving.append(asyncio.create_task(self.following.run()))
         self._background.append(asyncio.create_task(self._sweep()))
+
+    def _follow(self, followed: FollowedLog) -> Following:
+        types = {name for subscription in self._subscriptions for name in subscription.types}
+        return Following(followed, self._store, self._world, self._producer.source, types)
 
     def _start_draining(self, landing: Landing) -> list[asyncio.Task[None]]:
         given_up = {transport.dead for transport in (self._transport, self._inward) if transport is not None}
@@ -326,8 +335,10 @@ class Worker:
             log.warning("%s; others take over within %g s: %s", what, LEASE_SECONDS, error)
 
     async def _end_landing(self) -> None:
-        if self._landing is not None:
-            self._landing.stop()
+        for arriving in (self._landing, self.following):
+            if arriving is not None:
+                arriving.stop()
+        if self._arriving:
             await _cancel(self._arriving, CANCEL_SECONDS)
 
 

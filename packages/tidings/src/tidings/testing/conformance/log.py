@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tidings.rows import LaneStep, Scheduled, WorkerRow
+from tidings.rows import Followed, LaneStep, Scheduled, WorkerRow
 from tidings.statements import Statements
 from tidings.testing.conformance.opening import Opening
 from tidings.testing.conformance.samples import at, envelope, subscription
@@ -218,6 +218,17 @@ class LogSuite(Opening):
             assert floor >= head
             assert await store.run(lambda s: s.drop("60", 0, head, at(-3600))) == 0
             assert await store.run(lambda s: s.drop("60", 0, head, at(3600))) == 4
+
+    async def test_how_far_a_log_was_followed_is_written_only_over_what_was_known(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            first, second = Followed({"a": 3, "b": 5}, 5, "e5"), Followed({"b": 7, "a": 7}, 7, "e7")
+            assert await store.reading.followed("there") is None
+            assert await store.run(lambda s: s.follow("there", None, first))
+            assert not await store.run(lambda s: s.follow("there", None, second))
+            assert await store.run(lambda s: s.follow("there", first, second))
+            assert not await store.run(lambda s: s.follow("there", first, Followed({"a": 4})))
+            assert await store.reading.followed("there") == second
+            assert await store.reading.followed("elsewhere") is None
 
     async def test_a_delayed_publish_is_kept_once_and_taken_once(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:

@@ -3,9 +3,17 @@
 from collections.abc import Iterable, Sequence
 
 from tidings.backends.sqlite.statements.rows import Appended, Speaker, marks
-from tidings.columns import ENVELOPE_COLUMNS, ENVELOPE_NAMES, envelope_row, lane_of, record
+from tidings.columns import (
+    ENVELOPE_COLUMNS,
+    ENVELOPE_NAMES,
+    envelope_row,
+    followed_row,
+    followed_value,
+    lane_of,
+    record,
+)
 from tidings.events import Envelope
-from tidings.rows import Page, Record
+from tidings.rows import Followed, Page, Record
 from tidings.store import LOG_CHANGED
 from tidings.world import microseconds
 
@@ -149,6 +157,20 @@ class LogStatements(Speaker):
             )
             for old in ("time > 0 AND time < ?1", "time = 0 AND arrived < ?1")
         )
+
+    async def followed(self, log: str) -> Followed | None:
+        """Return how far the log of another service was read, None if it never was."""
+        rows = self._db.rows("SELECT value FROM tidings_meta WHERE name = ?1", (f"followed:{log}",))
+        return followed_row(rows[0][0]) if rows else None
+
+    async def follow(self, log: str, before: Followed | None, after: Followed) -> bool:
+        """Write how far a log was read, if it was at `before`; False if it was not: then nothing of this may commit."""
+        name, value = f"followed:{log}", followed_value(after)
+        if before is None:
+            sql = "INSERT INTO tidings_meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING"
+            return bool(self._db.run(sql, (name, value)))
+        sql = "UPDATE tidings_meta SET value = ?2 WHERE name = ?1 AND value = ?3"
+        return bool(self._db.run(sql, (name, value, followed_value(before))))
 
     async def horizon(self) -> int:
         """Return the longest horizon that a service has said (microseconds), 0 if none has."""
