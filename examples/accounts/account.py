@@ -1,10 +1,14 @@
 """A bank account: what may happen to it, as a decider of pure functions, and the same once more as a class."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from tidings import Aggregate, Decider, Event, Snapshots
+from tidings import Aggregate, Command, Decider, Event, Snapshots
+
+Amount = Annotated[int, Meta(gt=0)]
+"""A command with any other is refused before anybody decides on it."""
 
 
 class AccountCreated(Event, name="bank.account.created"):
@@ -33,27 +37,27 @@ class RefusedError(Exception):
     """The bank does not do this."""
 
 
-# As functions: commands, a state, and what each makes of the other.
+# As functions: commands, which name the stream that they are about, a state, and what each makes of the other.
 
 
-class Create(Struct, frozen=True):
+class Create(Command, stream="account-{account}"):
     """Open an account."""
 
     account: str
 
 
-class Deposit(Struct, frozen=True):
+class Deposit(Command, stream="account-{account}"):
     """Pay in."""
 
     account: str
-    amount: int
+    amount: Amount
 
 
-class Withdraw(Struct, frozen=True):
+class Withdraw(Command, stream="account-{account}"):
     """Take out."""
 
     account: str
-    amount: int
+    amount: Amount
 
 
 AccountCommand = Create | Deposit | Withdraw
@@ -99,18 +103,12 @@ def evolve(state: Account, event: AccountEvent) -> Account:
             return Account(is_open=True, balance=state.balance - amount)
 
 
-def stream(command: AccountCommand) -> str:
-    """Return the stream of the account that a command is about."""
-    return f"account-{command.account}"
-
-
 account: Decider[AccountCommand, Account, AccountEvent] = Decider(
     name="account",
     initial=Account,
     decide=decide,
     evolve=evolve,
     events=EVENTS,
-    stream=stream,
     snapshots=Snapshots(Account, every=100),
 )
 

@@ -14,12 +14,14 @@ from tidings import Service
 
 url = sys.argv[1] if len(sys.argv) > 1 else "sqlite:///:memory:"
 service = Service("bank", store=url)
+# Whoever was overtaken decides again on what the stream holds then.
+service.handle(Create, Deposit, Withdraw, by=account, retries=50)
 
 
 async def take(name: str, amount: int) -> bool:
-    """Withdraw, if the balance allows it; whoever was overtaken decides again on what the stream holds then."""
+    """Withdraw, if the balance allows it."""
     try:
-        await service.decide(account, Withdraw(name, amount), retries=50)
+        await service.execute(Withdraw(account=name, amount=amount))
     except RefusedError:
         return False
     return True
@@ -28,8 +30,10 @@ async def take(name: str, amount: int) -> bool:
 async def main() -> None:
     """Open an account, move money, then let 20 withdrawals of 10 race for what is left."""
     async with service:
-        for command in (Create("4711"), Deposit("4711", 100), Withdraw("4711", 50)):
-            await service.decide(account, command)
+        await service.execute(Create(account="4711"))
+        await service.execute(Deposit(account="4711", amount=100), id="transfer-1")
+        await service.execute(Deposit(account="4711", amount=100), id="transfer-1")  # sent twice, paid in once
+        await service.execute(Withdraw(account="4711", amount=50))
         async for recorded in service.read_stream("account-4711"):
             print(recorded.version, recorded.event)
         state = (await service.load(account, "account-4711")).state

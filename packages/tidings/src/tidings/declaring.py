@@ -14,7 +14,8 @@ from tidings.events import INTERNAL, Event, Registry, UpcastFunction, event_type
 from tidings.sagas.coordinator import Coordinator
 from tidings.sagas.saga import Saga
 from tidings.sourcing.asking import Asking
-from tidings.sourcing.command import Command, CommandHandler
+from tidings.sourcing.command import Command
+from tidings.sourcing.obeying import CommandHandler
 from tidings.sourcing.projection import Projection
 from tidings.sourcing.query import Query, QueryHandler
 

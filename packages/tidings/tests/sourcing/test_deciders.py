@@ -39,17 +39,19 @@ async def opened(service: Service, balance: int) -> None:
 def test_a_decider_by_given_when_then() -> None:
     begun = given(account, AccountCreated(balance=0), MoneyDeposited(amount=100), MoneyWithdrawn(amount=50))
     assert begun.state == Account(is_open=True, balance=50)
-    begun.when(Withdraw("1", 50)).then(MoneyWithdrawn(amount=50)).then_state(Account(is_open=True, balance=0))
-    begun.when(Withdraw("1", 51)).then_raises(RefusedError, "the balance is 50")
-    begun.when(Create("1")).then_nothing_happened()
+    begun.when(Withdraw(account="1", amount=50)).then(MoneyWithdrawn(amount=50)).then_state(
+        Account(is_open=True, balance=0)
+    )
+    begun.when(Withdraw(account="1", amount=51)).then_raises(RefusedError, "the balance is 50")
+    begun.when(Create(account="1")).then_nothing_happened()
     for expect in (
-        lambda: begun.when(Withdraw("1", 51)).then(),
-        lambda: begun.when(Withdraw("1", 50)).then_nothing_happened(),
-        lambda: begun.when(Withdraw("1", 50)).then_raises(RefusedError),
-        lambda: begun.when(Withdraw("1", 51)).then_raises(LookupError),
-        lambda: begun.when(Withdraw("1", 51)).then_raises(RefusedError, "the balance is 49"),
-        lambda: begun.when(Withdraw("1", 50)).then_state(Account(is_open=True, balance=1)),
-        lambda: begun.when(Withdraw("1", 50)).then(MoneyWithdrawn(amount=49)),
+        lambda: begun.when(Withdraw(account="1", amount=51)).then(),
+        lambda: begun.when(Withdraw(account="1", amount=50)).then_nothing_happened(),
+        lambda: begun.when(Withdraw(account="1", amount=50)).then_raises(RefusedError),
+        lambda: begun.when(Withdraw(account="1", amount=51)).then_raises(LookupError),
+        lambda: begun.when(Withdraw(account="1", amount=51)).then_raises(RefusedError, "the balance is 49"),
+        lambda: begun.when(Withdraw(account="1", amount=50)).then_state(Account(is_open=True, balance=1)),
+        lambda: begun.when(Withdraw(account="1", amount=50)).then(MoneyWithdrawn(amount=49)),
     ):
         with pytest.raises(AssertionError, match="expected"):
             expect()
@@ -70,18 +72,18 @@ def test_an_aggregate_by_given_when_then() -> None:
 
 async def test_decisions_are_appended_and_an_aggregate_reads_the_same(store_url: str) -> None:
     async with Service("bank", store=store_url) as service:
-        for command in (Create("1"), Deposit("1", 100), Withdraw("1", 50)):
+        for command in (Create(account="1"), Deposit(account="1", amount=100), Withdraw(account="1", amount=50)):
             decision = await service.decide(account, command)
         assert (decision.state.balance, decision.version, decision.stream) == (50, 3, STREAM)
         assert [one.stream_version for one in decision.envelopes] == [3]
-        assert (await service.decide(account, Create("1"))).events == ()
+        assert (await service.decide(account, Create(account="1"))).events == ()
         acted = await service.act(BankAccount, STREAM, lambda one: one.deposit(7))
         assert (acted.state.balance, acted.version) == (57, 4)
         with pytest.raises(RefusedError):
             await service.act(BankAccount, STREAM, lambda one: one.withdraw(58))
         assert await service.stream_version(STREAM) == 4
         with pytest.raises(ServiceError, match="Which stream"):
-            await service.decide(replace(account, stream=None), Create("1"))
+            await service.decide(account, "open it")  # type: ignore[arg-type]
 
 
 async def test_who_is_overtaken_decides_again_unless_told_not_to(store_url: str) -> None:
@@ -108,12 +110,12 @@ async def test_who_is_overtaken_decides_again_unless_told_not_to(store_url: str)
         overtaken.store = service.store
         careful = replace(account, decide=decide)
         with pytest.raises(RefusedError, match="the balance is 10, and 50"):
-            await overtaken.decide(careful, Withdraw("1", 50))
+            await overtaken.decide(careful, Withdraw(account="1", amount=50))
         assert balances == [100, 10]
         await service.append(STREAM, [MoneyDeposited(amount=90)], expected=3)
         balances.clear()
         with pytest.raises(StreamConflictError):
-            await functools.partial(overtaken.decide, careful, Withdraw("1", 1), retries=0)()
+            await functools.partial(overtaken.decide, careful, Withdraw(account="1", amount=1), retries=0)()
         assert balances == [100]
 
 
@@ -121,10 +123,10 @@ async def test_a_decision_in_a_transaction_sees_what_it_has_appended(store_url: 
     async with Service("bank", store=store_url) as service:
         await opened(service, 100)
         async with service.transaction() as tx:
-            await service.decide(account, Withdraw("1", 60), tx=tx)
+            await service.decide(account, Withdraw(account="1", amount=60), tx=tx)
             with pytest.raises(RefusedError, match="the balance is 40"):
-                await service.decide(account, Withdraw("1", 60), tx=tx)
-            decided = await service.decide(account, Withdraw("1", 40), tx=tx)
+                await service.decide(account, Withdraw(account="1", amount=60), tx=tx)
+            decided = await service.decide(account, Withdraw(account="1", amount=40), tx=tx)
             assert decided.version == 4
         assert await service.load(account, STREAM) == decided_load(4)
 
@@ -146,7 +148,7 @@ async def test_snapshots_are_kept_by_policy_and_read(store_url: str) -> None:
     async with Service("bank", store=store_url) as service:
         await opened(service, 1000)
         for _ in range(21):
-            await service.decide(counting, Withdraw("1", 1))
+            await service.decide(counting, Withdraw(account="1", amount=1))
         row = await service.store.reading.snapshot_of(STREAM, "account")
         assert row is not None
         assert row.stream_version == 20
@@ -176,7 +178,7 @@ async def test_a_snapshot_of_another_version_is_ignored_and_rewritten(
     )
     async with Service("bank", store=store_url) as service:
         await opened(service, 100)
-        await service.decide(replace(account, snapshots=Snapshots(Account, every=1)), Withdraw("1", 1))
+        await service.decide(replace(account, snapshots=Snapshots(Account, every=1)), Withdraw(account="1", amount=1))
         assert (await service.load(richer, STREAM)).state == Richer(3)
         assert (await service.decide(richer, 1, stream=STREAM)).state == Richer(4)
         row = await service.store.reading.snapshot_of(STREAM, "account")
@@ -194,13 +196,14 @@ async def test_a_lost_race_leaves_no_snapshot_behind(store_url: str) -> None:
     async with Service("bank", store=store_url) as service:
         await opened(service, 100)
         outcomes = await asyncio.gather(
-            *(service.decide(eager, Withdraw("1", 1), retries=0) for _ in range(6)), return_exceptions=True
+            *(service.decide(eager, Withdraw(account="1", amount=1), retries=0) for _ in range(6)),
+            return_exceptions=True,
         )
         lost = sum(isinstance(one, StreamConflictError) for one in outcomes)
         assert lost > 0
         with pytest.raises(LookupError):
             async with service.transaction() as tx:
-                await service.decide(eager, Withdraw("1", 90), tx=tx)
+                await service.decide(eager, Withdraw(account="1", amount=90), tx=tx)
                 raise LookupError
         row = await service.store.reading.snapshot_of(STREAM, "account")
         assert row is not None

@@ -135,12 +135,12 @@ async def test_a_snapshot_that_is_newer_than_what_was_read(store_url: str, bug: 
     async with (TooEarly if bug else Service)("bank", store=store_url) as service:
         opening = [AccountCreated(balance=0), MoneyDeposited(amount=100)]
         await Service.append(service, "account-1", opening, expected=NO_STREAM)
-        racing = (service.decide(EAGER, Withdraw("1", amount), retries=0) for amount in (1, 2, 3, 4))
+        racing = (service.decide(EAGER, Withdraw(account="1", amount=amount), retries=0) for amount in (1, 2, 3, 4))
         await asyncio.gather(*racing, return_exceptions=True)
         # With the bug the snapshot may be ahead of the stream already, and the decision be refused for it.
         with pytest.raises((LookupError, StreamConflictError) if bug else LookupError):
             async with service.transaction() as tx:
-                await service.decide(EAGER, Withdraw("1", 50), tx=tx)
+                await service.decide(EAGER, Withdraw(account="1", amount=50), tx=tx)
                 raise LookupError
         kept = await service.load(EAGER, "account-1")
         read = await service.load(PLAIN, "account-1")
@@ -171,5 +171,5 @@ async def test_a_snapshot_whose_version_is_not_checked(
     )  # fmt: skip
     async with Service("bank", store=store_url) as service:
         await service.append("account-1", [AccountCreated(balance=0)], expected=NO_STREAM)
-        await service.decide(EAGER, Deposit("1", 100))
+        await service.decide(EAGER, Deposit(account="1", amount=100))
         assert ((await service.load(doubling, "account-1")).state.balance == 100) is bug

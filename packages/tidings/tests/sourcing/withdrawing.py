@@ -15,7 +15,7 @@ async def main(url: str, tries: int) -> int:
 
         async def take() -> bool:
             try:
-                await service.decide(account, Withdraw("1", 10), retries=200)
+                await service.decide(account, Withdraw(account="1", amount=10), retries=200)
             except RefusedError:
                 return False
             return True

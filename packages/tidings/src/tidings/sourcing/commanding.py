@@ -11,8 +11,9 @@ from tidings.points import COMMAND_POINTS, reach
 from tidings.publishing.outbox import EMPTY
 from tidings.publishing.producer import HANDLING, StableIds, check_id
 from tidings.publishing.transaction import Transaction
-from tidings.sourcing.command import Command, CommandHandler, Executed
+from tidings.sourcing.command import Command, Executed
 from tidings.sourcing.decider import Decider, Decision
+from tidings.sourcing.obeying import CommandHandler
 from tidings.sourcing.remembering import RETRIES, Remembering
 from tidings.statements import Statements
 

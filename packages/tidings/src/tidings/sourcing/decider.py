@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from tidings.errors import EventDefinitionError, ServiceError
 from tidings.events import Envelope, Event, event_type
+from tidings.sourcing.command import Command
 from tidings.sourcing.snapshot import Snapshots
 from tidings.sourcing.stream import Reader, pages_of_stream
 from tidings.statements import StreamStatements
@@ -21,8 +22,8 @@ class Decider(Generic[C, S, E]):
 
     `decide(command, state)` returns the events that a command makes, or raises the user's error; `evolve(state, event)`
     returns the state after an event; `initial()` the state before any. All three are pure: what they need from outside
-    comes in the command. `events` are the classes that its streams hold. `stream(command)` names the stream of a
-    command, where the caller does not. `snapshots` keeps states of long streams; `name` is theirs in the store.
+    comes in the command. `events` are the classes that its streams hold. `stream(command)` names the stream of what is
+    no Command, which names its own. `snapshots` keeps states of long streams; `name` is theirs in the store.
     """
 
     name: str
@@ -40,11 +41,14 @@ class Decider(Generic[C, S, E]):
             event_type(cls)
 
     def stream_of(self, command: C) -> str:
-        """Return the stream that a command is about; raises ServiceError if the decider does not say."""
+        """Return the stream that a command is about; raises ServiceError if neither it nor the decider says."""
+        if isinstance(command, Command) and command.about is not None:
+            return command.about
         if self.stream is None:
+            name = type(command).__name__
             raise ServiceError(
-                f"Which stream is {type(command).__name__} about? Pass stream=…, or give the decider {self.name!r} a "
-                "function stream= that names it."
+                f'Which stream is {name} about? Declare it: class {name}(Command, stream="account-{{account}}"), with '
+                f"its fields in braces; or give the decider {self.name!r} a function stream=, or pass stream=…."
             )
         return self.stream(command)
 
