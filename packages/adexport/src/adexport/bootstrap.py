@@ -15,7 +15,7 @@ from adexport import projections
 from adexport.adapters.local_files import LocalFiles
 from adexport.batch_rendering import BatchRendering, subscribe_rendering
 from adexport.catalogue import Catalogue
-from adexport.consumers import subscribe_planning
+from adexport.consumers import subscribe_planning, subscribe_undelivered
 from adexport.designs import load_samples
 from adexport.events import RenderBatchRequested
 from adexport.exporting import Exporting
@@ -112,6 +112,7 @@ def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> A
     if bucket is not None and settings.render_queue:
         service.carry(RenderBatchRequested)
         subscribe_noting(service, bucket)
+        subscribe_undelivered(service)
     else:
         rendering = BatchRendering(DatabaseMemory(service), files, pool)
         # One batch more than processes: while its files are stored, the process has the next one.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from adexport.events import (
     AdExportRequested,
+    AdGenerationFailed,
     CellOrder,
     CleaningDue,
     ExportCheckDue,
+    FailedCell,
     RenderBatchRequested,
     SnapshotKeptBack,
 )
@@ -16,7 +18,7 @@ from adexport.ports import FileStore
 from adexport.projections import files_word, finish, hold_standing, note
 from adexport.retention import arm_cleaning
 from adexport.waiting import UNTIL_STORED, store_waiting, stored, waits
-from tidings import Service, Transaction, Work
+from tidings import Service, Transaction, Undelivered, Work
 
 _PENDING = """SELECT position, key, feed_row, width, height, format, limit_bytes, wanted_quality FROM adexport_cell
  WHERE export_id = $1 AND state = 'pending' ORDER BY position"""
@@ -67,7 +69,7 @@ async def plan_export(event: AdExportRequested, tx: Transaction) -> None:
         return  # cancelled, or asked for again, before a worker came to it
     if not await waits(tx, event.export_id):
         await _begin(tx, event.export_id, standing)
-    _set_timer(tx, event.export_id, standing)
+    _set_timer(tx, event.export_id, standing, asked=0)
 
 
 async def _begin(tx: Transaction, export_id: str, standing: Standing) -> None:
@@ -92,12 +94,12 @@ async def check_export(event: ExportCheckDue, tx: Transaction) -> None:
         files, _ = await request_missing(tx, event.export_id, event.round)
         await note(tx, event.export_id, "asked_again", f"Nothing arrived lately: asked again for {files_word(files)}")
     if verdict in (Check.WAIT, Check.ASK_AGAIN):
-        _set_timer(tx, event.export_id, standing)
+        _set_timer(tx, event.export_id, standing, asked=event.asked + 1 if verdict is Check.ASK_AGAIN else 0)
 
 
-def _set_timer(tx: Transaction, export_id: str, standing: Standing) -> None:
-    timer = ExportCheckDue(export_id=export_id, round=standing.round, settled=standing.settled)
-    tx.publish(timer, at=next_check(tx.now(), standing.deadline))
+def _set_timer(tx: Transaction, export_id: str, standing: Standing, *, asked: int) -> None:
+    timer = ExportCheckDue(export_id=export_id, round=standing.round, settled=standing.settled, asked=asked)
+    tx.publish(timer, at=next_check(tx.now(), standing.deadline, asked=asked))
 
 
 def subscribe_planning(service: Service, files: FileStore) -> None:
@@ -114,6 +116,22 @@ def subscribe_planning(service: Service, files: FileStore) -> None:
             standing = await hold_standing(tx, event.export_id)
             if standing is not None:
                 await _begin(tx, event.export_id, standing)
+
+
+def subscribe_undelivered(service: Service) -> None:
+    """Where batches go to workers elsewhere: what their queue has given up is said to have failed, as a worker would.
+
+    Redriven, such a batch is made after all: its files count while the export is active, and ended ones are retried.
+    """
+
+    @service.subscribe(Undelivered, pause_after=None)
+    async def fail_undelivered(event: Undelivered, tx: Transaction) -> None:
+        batch = service.original(event)
+        if not isinstance(batch, RenderBatchRequested):
+            return
+        reason = f"No worker came through with it. {event.reason} Retry it; if it happens again, look at their log."
+        cells = [FailedCell(index=cell.index, cause="undelivered", reason=reason) for cell in batch.cells]
+        tx.publish(AdGenerationFailed(export_id=batch.export_id, round=batch.round, count=len(cells), cells=cells))
 
 
 async def give_up(tx: Transaction, export_id: str) -> None:

@@ -108,12 +108,16 @@ class AdGenerationFailed(Event, name="adexport.ad.generation-failed", version=1,
     cells: list[FailedCell]
 
 
-class ExportCheckDue(Event, name="adexport.export.check-due", version=1, key="export_id", keep=timedelta(days=30)):
-    """The durable timer of an export went off. `settled` is how many files were done or failed when it was set."""
+class ExportCheckDue(Event, name="adexport.export.check-due", version="1.1", key="export_id", keep=timedelta(days=30)):
+    """The durable timer of an export went off. `settled` is how many files were done or failed when it was set.
+
+    `asked` is how often in a row the missing ones had been asked for again without any answer.
+    """
 
     export_id: str
     round: int
     settled: int
+    asked: int = 0
 
 
 class CleaningDue(Event, name="adexport.cleaning.due", version=1, key="day", keep=timedelta(days=30)):

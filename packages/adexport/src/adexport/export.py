@@ -14,6 +14,8 @@ PATIENCE = 20.0
 SHORTEST_DEADLINE = timedelta(minutes=10)
 LONGEST_DEADLINE = timedelta(hours=24)
 FIRST_CHECK = timedelta(seconds=30)
+# Up to an hour or so between checks: what asking again could bring is late by then anyway.
+MOST_DOUBLINGS = 7
 RENDER_ATTEMPTS = 3
 
 
@@ -74,9 +76,14 @@ def deadline(now: datetime, estimate_seconds: float) -> datetime:
     return now + max(SHORTEST_DEADLINE, wait)
 
 
-def next_check(now: datetime, deadline: datetime) -> datetime:
-    """When to look for missing files again: soon, and exactly at the deadline."""
-    return deadline if now >= deadline else min(now + FIRST_CHECK, deadline)
+def next_check(now: datetime, deadline: datetime, *, asked: int = 0) -> datetime:
+    """When to look for missing files again: soon, and exactly at the deadline.
+
+    After each time that they were `asked` for again and nothing came, twice as late: a queue that nobody reads must
+    not be filled all the time.
+    """
+    wait = FIRST_CHECK * 2 ** min(asked, MOST_DOUBLINGS)
+    return deadline if now >= deadline else min(now + wait, deadline)
 
 
 def check(standing: Standing, *, round: int, settled_before: int, now: datetime) -> Check:

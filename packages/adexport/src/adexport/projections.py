@@ -139,10 +139,11 @@ async def finish(tx: Transaction, export_id: str, state: State, *, failure: str 
     await note(tx, export_id, "completed" if state is State.DONE else "failed", text, event_id=envelope.id)
 
 
-async def _end_if_complete(tx: Transaction, export_id: str, counted: Any) -> None:
+async def _end_if_complete(tx: Transaction, export_id: str, counted: Any, why: str = "") -> None:
     end = ending(_standing(counted))
     if end is not None:
-        await finish(tx, export_id, end)
+        failure = f"No file could be made. {why}" if end is State.DEAD else None
+        await finish(tx, export_id, end, failure=failure)
 
 
 async def _states(tx: Transaction, export_id: str, indexes: list[int]) -> dict[int, tuple[str, int]]:
@@ -191,7 +192,7 @@ async def apply_failed(event: AdGenerationFailed, tx: Transaction) -> None:
     counted = await tx.fetch_one(_ADD, event.export_id, 0, len(fresh), 0)
     cells = [_changed(cell.index, "dead", cell.best_bytes, cell.cause, cell.reason) for cell in fresh]
     await note(tx, event.export_id, "failures", f"{files_word(len(fresh))} failed: {fresh[0].reason}", cells=cells)
-    await _end_if_complete(tx, event.export_id, counted)
+    await _end_if_complete(tx, event.export_id, counted, fresh[0].reason)
 
 
 async def update_read_model(event: AdGenerated | AdGenerationFailed, tx: Transaction) -> None:

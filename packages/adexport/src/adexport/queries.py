@@ -93,7 +93,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     `row` counts from 1. `state` is pending, done, dead or cancelled. `verdict` is "ok" when done and
     "cannot_fit" when no allowed quality reaches `limit_bytes` (then `bytes` is the best size reached).
-    `cause` is a short code for statistics (cannot_fit, cannot_draw, render, crashed, timed_out, deadline, storage);
+    `cause` is a short code for statistics (cannot_fit, cannot_draw, render, crashed, timed_out, deadline,
+    undelivered, storage);
     `reason` is the sentence for people.
     """
 

@@ -77,6 +77,25 @@ async def test_lost_batches_are_asked_for_again_until_the_deadline_ends_the_expo
     assert stage.h.dead_letters() == []
 
 
+async def test_a_queue_that_nobody_reads_is_filled_ever_more_slowly(stage, plain_design):
+    await stage.start(plain_design, 3)
+    for _ in range(19):
+        await stage.h.advance(timedelta(seconds=31))
+    assert (await stage.kinds()).count("asked_again") == 4  # after 30 s, 1, 2 and 4 minutes, where all 30 s were 19
+
+
+async def test_after_an_answer_what_is_missing_is_noticed_soon_again(stage, plain_design):
+    await stage.start(plain_design, 3)
+    await stage.h.advance(timedelta(seconds=31))
+    await stage.h.advance(timedelta(seconds=61))
+    assert (await stage.kinds()).count("asked_again") == 2
+    await stage.deliver(0)
+    await stage.h.advance(timedelta(seconds=121))
+    assert (await stage.kinds()).count("asked_again") == 2
+    await stage.h.advance(timedelta(seconds=31))
+    assert (await stage.kinds()).count("asked_again") == 3
+
+
 async def test_a_slow_export_is_not_asked_for_twice(stage, plain_design):
     await stage.start(plain_design, 3)
     await stage.deliver(0)

@@ -90,3 +90,11 @@ def test_only_an_export_that_is_over_and_incomplete_can_be_retried():
         require_retryable(standing(State.RUNNING))
     with pytest.raises(NotNowError, match="nothing to retry"):
         require_retryable(standing(State.DONE, done=10))
+
+
+def test_what_nobody_answers_is_asked_for_ever_less_often() -> None:
+    end = NOW + timedelta(days=1)
+    waits = [next_check(NOW, end, asked=asked) - NOW for asked in range(12)]
+    assert waits[:3] == [FIRST_CHECK, 2 * FIRST_CHECK, 4 * FIRST_CHECK]
+    assert max(waits) == waits[-1] == waits[7] < timedelta(hours=2)
+    assert next_check(NOW, NOW + FIRST_CHECK, asked=3) == NOW + FIRST_CHECK

@@ -48,6 +48,7 @@ from tidings.events import Envelope, Event, parse_json
 from tidings.operations.dead_letters import DeadLetter
 from tidings.publishing.appending import ANY, NO_STREAM, Expected
 from tidings.publishing.transaction import Row, SyncTransaction, Transaction
+from tidings.publishing.undelivered import Undelivered
 from tidings.sagas.saga import CORRELATION, Saga, on, on_timer, starts, upcasts
 from tidings.sagas.steps import Facts, Step, steps
 from tidings.service import Service
@@ -127,6 +128,7 @@ __all__ = [
     "TransactionError",
     "TransactionHeldTooLongError",
     "TransportError",
+    "Undelivered",
     "UnknownEventTypeError",
     "UnknownEventVersionError",
     "Work",

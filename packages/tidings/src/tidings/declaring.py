@@ -11,6 +11,7 @@ from tidings.consuming.retry import RetryPolicy
 from tidings.consuming.subscription import Start, Subscription, check_options, shape_of
 from tidings.errors import ServiceError
 from tidings.events import INTERNAL, Event, Registry, UpcastFunction, event_type
+from tidings.publishing.undelivered import Undelivered, original
 from tidings.sagas.coordinator import Coordinator
 from tidings.sagas.saga import Saga
 from tidings.sourcing.asking import Asking
@@ -148,7 +149,7 @@ class Declaring(Asking):
     def register(self, *events: type[Event]) -> None:
         """Make event classes known that are published or upcast here, without subscribing to them."""
         for cls in events:
-            if event_type(cls).name.startswith(INTERNAL):
+            if event_type(cls).name.startswith(INTERNAL) and cls is not Undelivered:
                 raise ServiceError(f"{cls.__name__} cannot begin its name with {INTERNAL}: that is the library's own.")
             self.registry.register(cls)
 
@@ -163,6 +164,13 @@ class Declaring(Asking):
     def upcaster(self, name: str, from_version: int) -> Callable[[UpcastFunction], UpcastFunction]:
         """Register the pure function that turns an event's data from one major version into the next."""
         return self.registry.upcaster(name, from_version)
+
+    def original(self, told: Undelivered) -> Event:
+        """Return the event that was not delivered, as this release reads it.
+
+        Raises ParkedEventError (then the handling waits for a release that can) and EventDecodeError.
+        """
+        return original(told, self.registry)
 
     def schema(self, sql: str | Path) -> None:
         """Add SQL for the service's own tables, run at every start before anything else: write statements that may

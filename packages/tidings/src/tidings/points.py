@@ -32,6 +32,9 @@ SWAP = "swap.before_commit"
 COMMAND_POINTS = ("command.admitted", "command.before_commit")
 """The points of a command with an id; no event's, so it has kill tests of its own."""
 
+DRAINING_POINTS = ("drain.before_commit", "drain.before_acknowledge")
+"""The points at which a broker's dead letters become ours."""
+
 STORELESS_POINTS = ("outcome.decided", "outcome.written", "outcome.published")
 """The points of an event that is handled without a store."""
 

@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from tidings.consuming.held import note
 from tidings.consuming.landing import Arrived, Landing
 from tidings.events import Envelope, derive_id
+from tidings.points import reach
+from tidings.publishing.undelivered import undelivered
 from tidings.rows import BEHIND, DEAD, RETRY, Held, Record
 from tidings.statements import Statements
 from tidings.store import Store
@@ -52,6 +54,7 @@ class Draining:
         try:
             read = [(delivery, await self._landing.read(delivery)) for delivery in deliveries]
             waiting = await self._store.run(lambda statements: self._unit(statements, read))
+            reach("drain.before_acknowledge")
             await self._dead.settle([each for each in deliveries if each.receipt not in waiting])
         except Exception:
             await self._dead.give_back(deliveries, PAUSE_SECONDS)
@@ -73,6 +76,7 @@ class Draining:
                 waiting.add(delivery.receipt)
         if others:
             await self._landing.write(statements, others)
+        reach("drain.before_commit")
         return waiting
 
     async def _own(self, statements: Statements, envelope: Envelope) -> Record | None:
@@ -95,6 +99,7 @@ class Draining:
                 updated=self._world.now(),
             )  # fmt: skip
             await statements.hold([row])
+            await statements.append([undelivered(own.envelope, reason, self._world)])
             note(row, own.envelope, reason)
         return True
 

@@ -1,6 +1,6 @@
 """The use of a relay: lanes of the log, carried to a transport; it sends, then steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -8,7 +8,8 @@ from tidings.consuming.lanes import Lanes
 from tidings.consuming.outage import Outage
 from tidings.consuming.runner import Taken
 from tidings.publishing.relay import Relay
-from tidings.rows import RETRY, Held, LaneStep, Record
+from tidings.publishing.undelivered import undelivered
+from tidings.rows import DEAD, RETRY, Held, LaneStep, Record
 from tidings.statements import Statements
 from tidings.store import Store
 from tidings.world import World
@@ -34,10 +35,13 @@ class Relaying:
             async def unit(statements: Statements) -> None:
                 if held:
                     await statements.hold(held)
+                    await self._tell(statements, held, by_position)
                 await lanes.insert(statements, steps)
 
             await self._store.run(unit)
             lanes.confirm(steps, seen)
+
+        by_position = {record.position: record for record in records}
 
         failed, sent = await self._relay.send_new(records, settle, holding=holding())
         return Taken(records[-1].position, failed, sent)
@@ -61,6 +65,7 @@ class Relaying:
                 current = await statements.held(row.subscription, [row.position])
                 if current and current[0].state == row.state:  # else an operator has discarded it meanwhile
                     await self._settle(statements, row, again)
+                    await self._tell(statements, [again] if again else [], records)
                 await lanes.insert(statements, steps)
 
             await self._store.run(unit)
@@ -70,6 +75,13 @@ class Relaying:
             elif again.state == RETRY:
                 taken.failed.append(row.position)
         return taken
+
+    async def _tell(self, statements: Statements, held: Sequence[Held], records: Mapping[int, Record]) -> None:
+        """Put it into the log that events are dead letters: whoever waits for what follows from them may give up."""
+        dead = [row for row in held if row.state == DEAD]
+        if dead:
+            facts = [undelivered(records[row.position].envelope, row.reason or "", self._world) for row in dead]
+            await statements.append(facts)
 
     async def _settle(self, statements: Statements, row: Held, again: Held | None) -> None:
         if again is not None:

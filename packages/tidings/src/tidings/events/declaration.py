@@ -15,7 +15,7 @@ MAX_NAME = 255
 FOREVER: Literal["forever"] = "forever"
 """The retention of events that are never dropped."""
 
-INTERNAL = "tidings.saga."
+INTERNAL = "tidings."
 """Wire names that begin so are the library's own: such events stay on their log, and no relay sends them."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(?:\.[a-z0-9][a-z0-9_-]*)+")

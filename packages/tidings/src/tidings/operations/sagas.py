@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Struct
 
 from tidings.errors import OperationError
-from tidings.events import INTERNAL, Envelope, derive_id
+from tidings.events import Envelope, derive_id
 from tidings.rows import COMPENSATING, FINISHED, RUNNING, STUCK, SagaRow
-from tidings.sagas.definition import CANCEL, RESUME, SKIP
+from tidings.sagas.definition import CANCEL, RESUME, SIGNALS, SKIP
 from tidings.statements import Statements
 from tidings.store import Store
 from tidings.world import moment
@@ -72,7 +72,7 @@ async def _signal(store: Store, kind: str, name: str, saga_id: str, actor: str, 
         event_id = derive_id(source, saga_id, f"{name}\n{kind}\n{row.started}", row.version)
         data = {"saga_id": saga_id, "kind": kind, "actor": actor, "reason": reason}
         envelope = Envelope(
-            id=event_id, source=source, type=INTERNAL + name, time=moment(now), correlation=event_id, key=saga_id,
+            id=event_id, source=source, type=SIGNALS + name, time=moment(now), correlation=event_id, key=saga_id,
             data=msgspec.json.encode(data),
         )  # fmt: skip
         new = await statements.admit([envelope], undated_at=now)

@@ -10,6 +10,9 @@ from msgspec import Struct, field
 from tidings.errors import SagaDefinitionError
 from tidings.events import INTERNAL, Event, event_type
 
+SIGNALS = f"{INTERNAL}saga."
+"""How the wire names of signals begin."""
+
 CORRELATION = "*correlation"
 """`by=CORRELATION`: the envelope's correlation tells which saga is meant."""
 
@@ -111,7 +114,7 @@ def _signal(name: str) -> type[Signal]:
     """Return the event class of one saga's signals: a type of its own, so that only this saga reads them."""
     make: Any = type(Event)
     fields = {"__module__": __name__, "__doc__": f"A signal to a saga {name}."}
-    signal: type[Signal] = make("SagaSignal", (Signal,), fields, name=INTERNAL + name, version=1, key="saga_id")
+    signal: type[Signal] = make("SagaSignal", (Signal,), fields, name=SIGNALS + name, version=1, key="saga_id")
     return signal
 
 

@@ -8,7 +8,7 @@ from tidings.service import Service
 from tidings.transport import Transport
 
 
-class Told(Event, name="tidings.suite.told", key="account"):
+class Told(Event, name="conformance.told", key="account"):
     """Something was told; `number` counts up."""
 
     account: str
