@@ -131,20 +131,25 @@ class Declaring(Asking):
         inline: bool = False,
         on_poison: Literal["park", "stop"] = "park",
         retry: RetryPolicy | None = None,
+        swap_when_built: bool = False,
     ) -> Projection:
         """Declare a version of a projection; `on` of what is returned declares its handlers.
 
         `schema`: SQL that makes its tables, named in braces: `CREATE TABLE IF NOT EXISTS {balances} (…)`. `inline`:
-        handle what is published here in its transaction. `on_poison`: what given-up events hold. Raises ServiceError.
+        handle what is published here in its transaction. `on_poison`: what given-up events hold. `swap_when_built`: let
+        queries read this version once it has caught up with an older one, without being asked. Raises ServiceError.
         """
         declared = Projection(
             self, name, version=version, schema=schema, start=start, inline=inline, on_poison=on_poison,
-            retry=retry or RetryPolicy(),
+            retry=retry or RetryPolicy(), swap_when_built=swap_when_built,
         )  # fmt: skip
         if (own := declared.subscription_name) in {*self._projections, *self._subscriptions}:
             raise ServiceError(f"Version {version} of the projection {name} is declared twice: count it up.")
         self._projections[own] = declared
         return declared
+
+    def _swapped_when_built(self) -> list[tuple[str, int]]:
+        return [(one.name, one.version) for one in self._projections.values() if one.swap_when_built]
 
     def register(self, *events: type[Event]) -> None:
         """Make event classes known that are published or upcast here, without subscribing to them."""

@@ -24,6 +24,7 @@ from tidings.events import Event, event_type, uuid7
 from tidings.publishing.producer import Producer
 from tidings.rows import WorkerRow
 from tidings.sagas.coordinator import check_running
+from tidings.sourcing.replay import swapping
 from tidings.store import Store
 from tidings.telemetry import told
 from tidings.transport import Topology, Transport
@@ -152,7 +153,8 @@ class Service(Declaring):
                 self.worker = self._make_worker(consumers, relay)
                 try:
                     await self.worker.start()
-                    yield self
+                    async with swapping(self.store, self._swapped_when_built() if consumers else ()):
+                        yield self
                 finally:
                     try:
                         await self.worker.stop(self.grace.total_seconds())

@@ -120,6 +120,19 @@ def test_wrong_names_are_told(shop: Bank) -> None:
     )
 
 
+def test_a_projection_is_replayed_by_building_it_anew(shop: Bank) -> None:
+    assert "queries would see it empty" in shop.run("replay", "balances", "--yes", code=1)
+    assert "balances_v1 (live)" in shop.run("replay", "balances", "--in-place", "--dry-run")
+    assert "begins again" not in shop.run("replay", "balances@1", "--in-place", answer="n\n", code=1)
+    assert "Version 1 of balances begins again" in shop.run("replay", "balances@1", "--in-place", "--yes")
+    shop.work(0, 3)
+    shop.work(0, 3, versions="1 2")
+    assert "Say balances@1 or balances@2" in shop.run("replay", "balances", "--yes", code=1)
+    assert "Version 2 of balances begins again" in shop.run("replay", "balances@2", "--yes")
+    shop.work(0, 3, versions="1 2")
+    assert "read version 2" in shop.run("projection", "swap", "balances", "--wait", "20s")
+
+
 def test_a_subscription_is_replayed_from_a_position_or_a_time(shop: Bank) -> None:
     assert "give --after or --since" in shop.run("replay", "greet", code=2)
     assert "3 events after position 0" in shop.run("replay", "greet", "--since", "1h", "--dry-run")

@@ -11,6 +11,7 @@ from tidings import operations
 from tidings.cli.opening import Target, actor_option, confirm, duration, json_option, store_options, yes_option
 from tidings.cli.opening import time as time_of
 from tidings.cli.showing import exact, now, say, show_facts, show_json, show_table, span, tell
+from tidings.errors import OperationError
 from tidings.operations import ProjectionStatus
 
 version_option = click.option("--version", "version", type=int, metavar="N", help="Which version. [default: the live]")
@@ -120,9 +121,15 @@ def swap(target: Target, name: str, version: int | None, wait: int) -> None:
 @store_options
 def rebuild(target: Target, name: str, version: int, in_place: bool, yes: bool) -> None:
     """Empty a version's tables, and let it handle every event again."""
+    _rebuild(target, name, version, in_place=in_place, yes=yes)
+
+
+def _rebuild(target: Target, name: str, version: int, *, in_place: bool, yes: bool, dry_run: bool = False) -> None:
     found = next((one for one in _projections(target, name) if one.version == version), None)
     if found is not None:
         tell(f"To be emptied and built again: {', '.join(found.tables)} ({'live' if found.live else 'not live'}).")
+        if dry_run:
+            return
         confirm("Rebuild it?", yes)
 
     async def act() -> None:
@@ -189,16 +196,34 @@ def drop(target: Target, name: str, version: int, even_live: bool, yes: bool) ->
 @click.option("--after", type=click.IntRange(min=0), metavar="POSITION", help="Begin after this position.")
 @click.option("--since", callback=time_of, metavar="TIME", help="Begin at a time: 2h (ago), or 2026-11-24T10:00:00Z.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("--in-place", is_flag=True, help="A projection: also if its version is live; queries see it grow again.")
 @yes_option
 @store_options
 @click.pass_context
 def replay(
-    ctx: click.Context, target: Target, name: str, after: int | None, since: int | None, dry_run: bool, yes: bool
-) -> None:
-    """Let a subscription handle events of the past once more, from a position or a time."""
+    ctx: click.Context, target: Target, name: str, after: int | None, since: int | None, dry_run: bool, in_place: bool,
+    yes: bool,
+) -> None:  # fmt: skip
+    """Let a subscription handle events of the past once more, from a position or a time; or build a projection anew."""
+    if after is None and since is None and (found := _version_named(target, name)) is not None:
+        _rebuild(target, found.name, found.version, in_place=in_place, yes=yes, dry_run=dry_run)
+        return
     if (after is None) == (since is None):
         raise click.UsageError("say from where: give --after or --since, one of the two", ctx)
+    _replay(target, name, after, since, dry_run=dry_run, yes=yes)
 
+
+def _version_named(target: Target, name: str) -> ProjectionStatus | None:
+    """Return the version that `balances@2`, or `balances` where it has one, names; None if that is no projection."""
+    every = _projections(target, None)
+    found = [one for one in every if name in (one.name, one.subscription.name)]
+    if len(found) > 1:
+        known = " or ".join(one.subscription.name for one in found)
+        raise OperationError(f"The projection {name} has several versions: say {known}.")
+    return found[0] if found else None
+
+
+def _replay(target: Target, name: str, after: int | None, since: int | None, *, dry_run: bool, yes: bool) -> None:
     async def plan() -> operations.Replay:
         async with target.reading() as store:
             return await operations.plan_replay(store, name, position=after, time=since)

@@ -92,6 +92,7 @@ class Projection(Queries):
         inline: bool,
         on_poison: Literal["park", "stop"],
         retry: RetryPolicy,
+        swap_when_built: bool = False,
     ) -> None:
         if version < 1:
             raise ServiceError(f"Projection {name}: version={version}; versions count from 1.")
@@ -101,6 +102,7 @@ class Projection(Queries):
         self.name = name
         self.version = version
         self.inline = inline
+        self.swap_when_built = swap_when_built
         self.stops = on_poison == "stop"
         self._publisher = publisher
         self._tables = Tables(name, schema)

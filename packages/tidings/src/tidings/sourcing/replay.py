@@ -1,18 +1,25 @@
 """Reading the log again: building a version of a projection anew, swapping it in, and replaying a subscription."""
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
-from tidings.errors import OperationError, ProjectionLagError
+from tidings.errors import OperationError, ProjectionLagError, StoreError
 from tidings.points import SWAP, reach
 from tidings.rows import BEHIND, DEAD, PARKED, RETRY, ProjectionRow, SubscriptionRow
 from tidings.statements import Statements
 from tidings.store import Store
 
+log = logging.getLogger("tidings")
+
 SWAP_PAUSE = 0.05
 """Seconds between tries to swap a version in."""
+
+BUILT_PAUSE = 0.25
+"""Seconds between looks whether a version is built that goes live by itself."""
 
 UNSETTLED = (RETRY, BEHIND, PARKED, DEAD)
 """States of exceptions that keep a version from going live: what the other one has handled it may lack."""
@@ -33,6 +40,46 @@ async def swap(store: Store, name: str, version: int | None = None, *, patience:
             if loop.time() >= until:
                 raise
         await asyncio.sleep(SWAP_PAUSE)
+
+
+async def swap_when_built(store: Store, name: str, version: int) -> None:
+    """Let queries read a version once it has handled all that an older live one has; returns then, or if none is older.
+
+    What it could not handle keeps it from going live, until somebody redrives or discards that. Tries again while the
+    store is away.
+    """
+    while True:
+        try:
+            rows = await versions(store.reading, name)
+            live = next((row for row in rows if row.live), None)
+            if live is None or live.version >= version:
+                return
+            await _check_caught_up(store.reading, _version(rows, version), live)  # without keeping anybody waiting
+            await swap(store, name, version)
+            log.info("Queries of %s read version %d now; version %d still follows.", name, version, live.version)
+            return
+        except ProjectionLagError:
+            pass
+        except OperationError as error:
+            if await store.reading.live_version(name) != version:  # else another process has swapped it in
+                log.warning("Version %d of the projection %s does not go live by itself: %s", version, name, error)
+            return
+        except StoreError as error:
+            log.warning("Whether %s is built could not be seen, and is looked at again: %s", name, error)
+        await asyncio.sleep(BUILT_PAUSE)
+
+
+@asynccontextmanager
+async def swapping(store: Store, built: Iterable[tuple[str, int]]) -> AsyncIterator[None]:
+    """Within this block, swap versions of projections in once they are built."""
+    tasks = [asyncio.create_task(swap_when_built(store, name, version)) for name, version in built]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 async def _swap(statements: Statements, name: str, version: int | None) -> tuple[int, int]:
