@@ -31,6 +31,16 @@ class ExceptionSuite(Opening):
             assert [row.position for row in rest] == [2, 3, 4, 5, 6]
             assert await store.run(lambda s: s.claim("sub", "bob", "", 50, at(4))) == []
 
+    async def test_the_turn_goes_round_among_thousands_of_shares(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await self.prepare(store)
+            await store.run(lambda s: s.fill([ready(n, f"{n:04}") for n in range(1, 1201)]))
+            late = await store.run(lambda s: s.claim("sub", "ann", "1100", 2, at(4)))
+            last = await store.run(lambda s: s.claim("sub", "ann", "1199", 2, at(4)))
+            first = await store.run(lambda s: s.claim("sub", "ann", "1200", 2, at(4)))
+            turns = [sorted(row.share for row in taken) for taken in (late, last, first)]
+            assert turns == [["1101", "1102"], ["0001", "1200"], ["0002", "0003"]]
+
     async def test_settling_work_is_fenced_by_owner_and_attempt(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await self.prepare(store)

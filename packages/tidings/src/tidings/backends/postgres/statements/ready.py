@@ -15,17 +15,21 @@ _FILL = (
     "$7::text[], $8::bytea[], $9::bigint[])"
 )
 
-# Shares in turn, beginning after $3 and going round; each gives its first rows until $4 are taken. Rows that another
-# claim has locked are passed over.
+# Shares in turn, beginning after $3 and going round; each gives its first rows until $4 are taken. So no more than the
+# next $4 shares are looked up, however many wait. Rows that another claim has locked are passed over.
+_NEXT = "SELECT min(r.share) FROM tidings.ready r WHERE r.subscription = $1 AND r.owner IS NULL AND r.share"
 _CLAIM = f"""
-WITH RECURSIVE shares(share, n) AS (
-  (SELECT min(share), 1 FROM tidings.ready WHERE subscription = $1 AND owner IS NULL)
+WITH RECURSIVE ahead(share, n) AS (
+  SELECT ({_NEXT} > $3), 1
   UNION ALL
-  SELECT (SELECT min(r.share) FROM tidings.ready r
-           WHERE r.subscription = $1 AND r.owner IS NULL AND r.share > shares.share), n + 1
-    FROM shares WHERE share IS NOT NULL AND n < 1000),
+  SELECT ({_NEXT} > ahead.share), n + 1 FROM ahead WHERE share IS NOT NULL AND n < $4),
+around(share, n) AS (
+  SELECT ({_NEXT} <= $3), 1
+  UNION ALL
+  SELECT ({_NEXT} > around.share AND r.share <= $3), n + 1 FROM around WHERE share IS NOT NULL AND n < $4),
 turns AS (
-  SELECT share, row_number() OVER (ORDER BY share <= $3, share) AS turn FROM shares WHERE share IS NOT NULL),
+  SELECT share, row_number() OVER (ORDER BY share <= $3, share) AS turn
+    FROM (SELECT share FROM ahead UNION ALL SELECT share FROM around) found WHERE share IS NOT NULL),
 candidates AS (
   SELECT first.share, first.position, row_number() OVER (ORDER BY first.place, turns.turn) AS place
     FROM (SELECT * FROM turns ORDER BY turn LIMIT $4) turns CROSS JOIN LATERAL (
