@@ -19,7 +19,7 @@ KINDS = (
     {"formats": ["png", "jpeg"], "count": 1},
     {"formats": ["webp"], "count": 1, "sizes": ["300x250"]},
     {"formats": ["png"], "count": 1, "sizes": ["300x250"], "max_bytes": 60},
-    {"formats": ["png"], "count": 1, "sizes": ["300x250", "1920x1080"], "max_bytes": 2000},
+    {"formats": ["jpeg"], "count": 1, "sizes": ["300x250", "1920x1080"], "max_bytes": 6000},
 )
 """Exports that end well, one none of whose files can fit, and one of which some can."""
 
