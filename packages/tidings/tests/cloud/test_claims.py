@@ -92,3 +92,22 @@ async def test_nothing_is_acknowledged_while_the_blobs_cannot_be_read(
         away.rename(stored)
         await until(lambda: asyncio.sleep(0, seen), len)
     assert seen == [LARGE]
+
+
+async def test_only_the_key_of_data_that_cannot_be_read_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws, looks, seen = services("claims-key", tmp_path)
+    monkeypatch.setattr("tidings.consuming.landing.PAUSE_SECONDS", 0.1)
+    async with draws:
+        for design, picture in (("d", LARGE), ("d", "after"), ("e", "another"), ("f", "third")):
+            await draws.publish(Drawn(design=design, picture=picture))
+        await until(lambda: draws.store.reading.pending("draws:relay", None), lambda found: found[0] == 0)
+    (stored,) = [each for each in (tmp_path / "blobs").rglob("*") if each.is_file()]
+    away = stored.rename(tmp_path / "away")
+    stored.mkdir()
+    async with looks:
+        await until(lambda: asyncio.sleep(0, seen), lambda found: len(found) >= 2)
+        assert sorted(seen) == ["another", "third"]
+        stored.rmdir()
+        away.rename(stored)
+        await until(lambda: asyncio.sleep(0, seen), lambda found: len(found) >= 4)
+    assert seen[2:] == [LARGE, "after"]

@@ -52,9 +52,10 @@ class Draining:
     async def drain(self, deliveries: Sequence[Delivery]) -> None:
         """Write messages down in one transaction, then acknowledge them; those whose event is under way wait."""
         try:
-            read = [(delivery, await self._landing.read(delivery)) for delivery in deliveries]
+            read, later = await self._landing.read_all(deliveries)
             waiting = await self._store.run(lambda statements: self._unit(statements, read))
             reach("drain.before_acknowledge")
+            waiting |= {each.receipt for each in later}
             await self._dead.settle([each for each in deliveries if each.receipt not in waiting])
         except Exception:
             await self._dead.give_back(deliveries, PAUSE_SECONDS)

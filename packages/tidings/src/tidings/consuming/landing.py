@@ -13,7 +13,7 @@ from tidings.blobs import Blobs
 from tidings.claims import redeem
 from tidings.consuming.held import note
 from tidings.consuming.subscription import PROJECTION, RELAY, Subscription
-from tidings.errors import EnvelopeError, ServiceError, StrictJSONError, TransportError
+from tidings.errors import BlobsError, EnvelopeError, ServiceError, StrictJSONError, TransportError
 from tidings.events import UNDATED, Envelope, check, derive_id, envelope_from_json
 from tidings.events.trace import is_traceparent, is_tracestate
 from tidings.points import reach
@@ -171,11 +171,39 @@ class Landing:
             log.warning("What did not land could not be given back; it comes again when its lease ends: %s", error)
 
     async def land(self, deliveries: Sequence[Delivery]) -> None:
-        """Land some messages in one transaction, then acknowledge them."""
-        arrived = [await self.read(delivery) for delivery in deliveries]
+        """Land some messages in one transaction, then acknowledge them; those whose data cannot be had now wait."""
+        read, waiting = await self.read_all(deliveries)
+        arrived = [each for _, each in read]
         await self._store.run(lambda statements: self.write(statements, arrived))
         reach("landing.before_acknowledge")
-        await self._transport.settle(deliveries)
+        await self._transport.settle([delivery for delivery, _ in read])
+        if waiting:
+            await self._give_back(waiting)
+
+    async def read_all(self, deliveries: Sequence[Delivery]) -> tuple[list[tuple[Delivery, Arrived]], list[Delivery]]:
+        """Return what messages say, and those that must wait: their data is elsewhere and cannot be had now, or that
+        of an earlier one of their key. Raises BlobsError where nothing but such has come."""
+        if self._blobs is None:
+            return [(delivery, await self.read(delivery)) for delivery in deliveries], []
+        answers = await asyncio.gather(*map(self.read, deliveries), return_exceptions=True)
+        read: list[tuple[Delivery, Arrived]] = []
+        waiting: list[Delivery] = []
+        closed: dict[str | None, BlobsError] = {}
+        for delivery, answer in zip(deliveries, answers, strict=True):
+            if isinstance(answer, BlobsError):
+                waiting.append(delivery)
+                closed[envelope_from_json(delivery.body).key] = answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            elif answer[0].key is not None and answer[0].key in closed:
+                waiting.append(delivery)
+            else:
+                read.append((delivery, answer))
+        for error in list(closed.values())[:1]:
+            if not read:
+                raise error
+            log.warning("%d of %d messages wait for data that is elsewhere: %s", len(waiting), len(deliveries), error)
+        return read, waiting
 
     async def read(self, delivery: Delivery) -> Arrived:
         """Return the envelope of a message, or the record of a refused one and the reason."""
