@@ -173,7 +173,7 @@ class Landing:
     async def land(self, deliveries: Sequence[Delivery]) -> None:
         """Land some messages in one transaction, then acknowledge them; those whose data cannot be had now wait."""
         read, waiting = await self.read_all(deliveries)
-        arrived = [each for _, each in read]
+        arrived = [await self._ours(delivery, each) for delivery, each in read]
         await self._store.run(lambda statements: self.write(statements, arrived))
         reach("landing.before_acknowledge")
         await self._transport.settle([delivery for delivery, _ in read])
@@ -230,6 +230,19 @@ class Landing:
             id=event_id, source=self._source, type=REFUSED, time=self._world.clock(), correlation=event_id, data=data
         )
         return envelope, reason
+
+    async def _ours(self, delivery: Delivery, arrived: Arrived) -> Arrived:
+        """Return what arrived; the record of a refused message where it names this service, and is not in its log."""
+        envelope, refused = arrived
+        if refused is not None or envelope.source != self._source:
+            return arrived
+        if any(record.envelope.source == self._source for record in await self._store.reading.find(envelope.id)):
+            return arrived
+        reason = (
+            f"not_ours: it says that it comes from {self._source!r}, which is this service, and is not in its log. Let "
+            "whoever sends it have a name of its own; or this log was restored, and has forgotten it."
+        )
+        return self.refuse(delivery, reason)
 
     async def write(self, statements: Statements, arrived: Sequence[Arrived]) -> None:
         """Write what was read into the log, and what was refused among the exceptions."""
