@@ -12,6 +12,10 @@ RETRY, BEHIND, PARKED, DEAD, DISCARDED = "retry", "behind", "parked", "dead", "d
 LANDING = "*"
 """The name under which a service holds what landed and no subscription knows."""
 
+REFUSED = "tidings.refused"
+"""Type of the event that records a message which cannot be an event here; its data holds the bytes and the reason. It
+stays on its log."""
+
 
 class Record(Struct, frozen=True):
     """An event in the log, at its global position."""

@@ -1,4 +1,4 @@
-"""What comes in under this service's own name: what its log has is here already, anything else is not dropped."""
+"""Whose event it is: what comes under this service's own name, and what a service keeps to itself."""
 
 import asyncio
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from waiting import until
 
 from tidings import Event, Service, operations
+from tidings.backends.memory import put
 from tidings.operations import Filter
 from tidings.rows import LANDING
 
@@ -46,3 +47,16 @@ async def test_an_own_event_that_comes_back_is_here_already(tmp_path: Path) -> N
         assert await operations.letters(own.store, Filter()) == []
         assert [record.envelope.id for record in await own.store.reading.find(said.id)] == [said.id]
         assert await own.store.reading.head() == 1
+
+
+async def test_the_record_of_a_refused_message_is_not_sent_on(tmp_path: Path) -> None:
+    first, next_one = (
+        service(tmp_path, "one", "sent-on?in=bad"),
+        Service("shelf", store=f"sqlite:///{tmp_path}/three.db", transport="memory://nowhere?in=sent-on"),
+    )
+    async with first, next_one:
+        put("bad", b"no event")
+        await until(lambda: operations.letters(first.store, Filter()), len)
+        said = await first.publish(Printed(label="l-1"))  # behind it in the log
+        await until(lambda: next_one.store.reading.find(said.id), len)
+        assert await next_one.store.reading.head() == 1

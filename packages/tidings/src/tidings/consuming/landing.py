@@ -17,16 +17,13 @@ from tidings.errors import BlobsError, EnvelopeError, ServiceError, StrictJSONEr
 from tidings.events import UNDATED, Envelope, check, derive_id, envelope_from_json
 from tidings.events.trace import is_traceparent, is_tracestate
 from tidings.points import reach
-from tidings.rows import DEAD, LANDING, PARKED, Held, SubscriptionRow
+from tidings.rows import DEAD, LANDING, PARKED, REFUSED, Held, SubscriptionRow
 from tidings.statements import Statements
 from tidings.store import Store
 from tidings.transport import Delivery, Transport
 from tidings.world import World, microseconds
 
 log = logging.getLogger("tidings")
-
-REFUSED = "tidings.refused"
-"""Type of the event that records a message which cannot be an event here; its data holds the bytes and the reason."""
 
 BATCH = 100
 """Messages that one transaction lands at most."""

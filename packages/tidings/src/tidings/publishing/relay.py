@@ -8,7 +8,7 @@ from tidings.blobs import Blobs
 from tidings.claims import fitted
 from tidings.events import INTERNAL, Envelope
 from tidings.points import reach
-from tidings.rows import BEHIND, DEAD, RETRY, Held, Record
+from tidings.rows import BEHIND, DEAD, REFUSED, RETRY, Held, Record
 from tidings.store import Store
 from tidings.transport import Refusal, Transport
 from tidings.world import World
@@ -54,7 +54,9 @@ class Relay:
         return failed, len(held) < len(records)
 
     def _goes_out(self, envelope: Envelope) -> bool:
-        return envelope.source == self._source and not envelope.type.startswith(INTERNAL)
+        # Neither what this log tells itself, nor its record of what it has refused: that is nobody else's poison.
+        own = envelope.type != REFUSED and not envelope.type.startswith(INTERNAL)
+        return own and envelope.source == self._source
 
     async def send_again(self, record: Record, row: Held) -> Held | None:
         """Send a held record again; return its new row, or None if it was taken.
