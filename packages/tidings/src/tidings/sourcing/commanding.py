@@ -1,6 +1,7 @@
 """Commands on a service: who handles them, and how one is executed, once for each id."""
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, TypeVar, overload
 
 from msgspec import Struct
@@ -166,23 +167,25 @@ class Commanding(Remembering):
             if await statements.admit([marker], undated_at=self.world.now()):
                 return None
             envelopes = await self._made_by(one.id, statements, part)
-        if envelopes and one.stream is not None and all(one.stream != envelope.stream for envelope in envelopes):
+        if one.handler.decider is not None and any(envelope.stream != one.stream for envelope in envelopes):
             raise ServiceError(
-                f"The id {one.id!r} was that of a command about {envelopes[0].stream}, and now comes with "
-                f"{type(one.command).__name__} about {one.stream}: every request has an id of its own."
+                f"The id {one.id!r} was that of another command, which was not about {one.stream}, and now comes with "
+                f"{type(one.command).__name__}: every request has an id of its own."
             )
         return self._executed(one, await self._version(one, part, envelopes), envelopes, repeated=True)
 
     async def _made_by(self, command_id: str, statements: Statements, part: Transaction) -> list[Envelope]:
+        """Return the events that a command with an id has made, but for those that are scheduled still."""
         own = {envelope.id: envelope for envelope in part.published(EMPTY)}
         found: list[Envelope] = []
-        while True:
-            event_id = derive_id(self.name, command_id, _AUTHOR, len(found))
-            records = [record.envelope for record in await statements.find(event_id)]
-            said = own.get(event_id) or next((one for one in records if one.source == self.name), None)
-            if said is None:
-                return found
-            found.append(said)
+        for ordinal in count():
+            event_id = derive_id(self.name, command_id, _AUTHOR, ordinal)
+            said = [own[event_id]] if event_id in own else [one.envelope for one in await statements.find(event_id)]
+            later = [] if said else await statements.scheduled(event_id)
+            if not any(one.source == self.name for one in (*said, *(row.envelope for row in later))):
+                break
+            found += [one for one in said if one.source == self.name]
+        return found
 
     async def _version(self, one: "_Asked", part: Transaction, envelopes: Sequence[Envelope]) -> int:
         """Return the version of a command's stream after its events; where it made none, as it stands."""
