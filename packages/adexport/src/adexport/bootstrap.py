@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ from adexport.batch_rendering import BatchRendering, subscribe_rendering
 from adexport.catalogue import Catalogue
 from adexport.consumers import subscribe_planning, subscribe_undelivered
 from adexport.designs import load_samples
+from adexport.errors import StorageAwayError
 from adexport.events import RenderBatchRequested
 from adexport.exporting import Exporting
 from adexport.networks import load_networks
@@ -32,6 +34,7 @@ from tidings import Service
 if TYPE_CHECKING:
     from adexport.adapters.s3 import S3Files
 
+_LOG = logging.getLogger("adexport.files")
 NAME = "adexport"
 _PREVIEW_SECONDS = 20.0
 
@@ -119,7 +122,7 @@ def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> A
         subscribe_rendering(service, rendering.handle, concurrency=settings.render_processes + 1)
     projections.subscribe(service)
     keep = timedelta(days=settings.keep_days) if settings.keep_days else None
-    subscribe_cleaning(service, Retention(service, files, keep))
+    subscribe_cleaning(service, Retention(service, files, keep, lambda: _claim(service, files, settings)))
     return Application(
         settings=settings,
         service=service,
@@ -135,24 +138,32 @@ def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> A
     )
 
 
+async def _claim(service: Service, files: FileStore, settings: Settings) -> None:
+    """Raise SettingsError for the files of another database: cleaning would remove what that one needs."""
+    async with service.transaction() as tx:
+        new = secrets.token_hex(16)
+        await tx.execute("INSERT INTO adexport_store VALUES (1, $1) ON CONFLICT (only_row) DO NOTHING", new)
+    identity = await service.fetch_value("SELECT id FROM adexport_store")
+    if await files.claim(identity) == identity:
+        return
+    folder = settings.files_folder
+    place, variable, owner = str(folder), "ADEXPORT_DATA", str(folder / ".owner")
+    if settings.files:
+        place, variable, owner = settings.files.partition("?")[0], "ADEXPORT_FILES", "its object `owner`"
+    raise SettingsError(
+        f"The files in {place} belong to another database than this one, and cleaning would remove them."
+        f" Give another place with {variable}; or remove {owner} if that database is gone."
+    )
+
+
 async def _own_files(application: Application) -> None:
-    """Refuse the files of another database before any consumer runs: cleaning would remove what that one needs."""
+    """Claim the files before any consumer runs; where they are away, cleaning does it before it removes anything."""
     service = application.service
     async with service.running(consumers=False, relay=False):
-        async with service.transaction() as tx:
-            new = secrets.token_hex(16)
-            await tx.execute("INSERT INTO adexport_store VALUES (1, $1) ON CONFLICT (only_row) DO NOTHING", new)
-        identity = await service.fetch_value("SELECT id FROM adexport_store")
-    if await application.files.claim(identity) != identity:
-        settings = application.settings
-        folder = settings.files_folder
-        place, variable, owner = str(folder), "ADEXPORT_DATA", str(folder / ".owner")
-        if settings.files:
-            place, variable, owner = settings.files.partition("?")[0], "ADEXPORT_FILES", "its object `owner`"
-        raise SettingsError(
-            f"The files in {place} belong to another database than this one, and cleaning would remove them."
-            f" Give another place with {variable}; or remove {owner} if that database is gone."
-        )
+        try:
+            await _claim(service, application.files, application.settings)
+        except StorageAwayError as error:
+            _LOG.warning("Ad Export starts all the same, and exports wait for their files: %s", error)
 
 
 @asynccontextmanager

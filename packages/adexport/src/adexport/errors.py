@@ -4,6 +4,7 @@ AdExportError
 |- DesignError        a design document that cannot be used
 |- RenderError        a design that cannot be drawn for this row, size or asset
 |- StorageError       (retryable) the place of the files cannot be reached or used now
+|  `- StorageAwayError  it does not answer: nobody has done anything wrong
 `- FileMissingError   no file with this digest is stored
 
 Each carries `retryable` (whether the same call may succeed later) and a message that says what failed,
@@ -45,6 +46,10 @@ class StorageError(AdExportError):
     """The place of the files cannot be written or read now (full, read-only, out of reach, gone)."""
 
     retryable = True
+
+
+class StorageAwayError(StorageError):
+    """The place of the files does not answer now."""
 
 
 class FileMissingError(AdExportError):

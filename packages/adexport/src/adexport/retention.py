@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, time, timedelta
 
 from adexport.events import CleaningDue
@@ -27,13 +28,19 @@ def arm_cleaning(tx: Transaction) -> None:
 
 
 class Retention:
-    """Removes exports that ended more than `keep` ago; with None nothing is ever removed."""
+    """Removes exports that ended more than `keep` ago; with None nothing is ever removed.
 
-    def __init__(self, service: Service, files: FileStore, keep: timedelta | None) -> None:
+    `claim` raises unless the files are those of this database: it did not come to that if they were away at the start.
+    """
+
+    def __init__(
+        self, service: Service, files: FileStore, keep: timedelta | None, claim: Callable[[], Awaitable[None]]
+    ) -> None:
         """Opens nothing itself."""
         self._service = service
         self._files = files
         self._keep = keep
+        self._claim = claim
 
     async def clean(self, now: datetime) -> tuple[int, int]:
         """Remove what is too old at `now`; return how many exports and how many files. Doing it again does no harm."""
@@ -60,6 +67,7 @@ class Retention:
 
     async def _remove_files(self, before: datetime) -> int:
         """Remove what was last used before the oldest export left: whatever an export uses, it has used since."""
+        await self._claim()
         oldest = await self._service.fetch_value("SELECT min(created_us) FROM adexport_export")
         unused = min(before, before if oldest is None else moment(oldest)) - _MARGIN
         async with self._service.transaction() as tx:

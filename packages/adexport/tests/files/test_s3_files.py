@@ -15,7 +15,7 @@ import pytest
 from adexport.adapters import s3_passing
 from adexport.adapters.local_copies import LocalCopies
 from adexport.adapters.s3_address import Bucket, read_bucket
-from adexport.errors import FileMissingError, StorageError
+from adexport.errors import FileMissingError, StorageAwayError, StorageError
 from adexport.settings import SettingsError
 
 FIVE_MIB = 5 * 1024 * 1024
@@ -110,9 +110,12 @@ async def test_a_bucket_without_versions_is_refused(open_s3, bucket, s3):
 
 async def test_a_missing_bucket_and_a_dead_server_are_told_within_seconds(open_s3, bucket):
     began = time.monotonic()
-    for at, why in ((replace(bucket, name="adexport-test-none"), "NoSuchBucket"),
-                    (replace(bucket, endpoint="http://127.0.0.1:9"), "Could not connect")):  # fmt: skip
+    for at, why, away in ((replace(bucket, name="adexport-test-none"), "NoSuchBucket", False),
+                          (replace(bucket, endpoint="http://127.0.0.1:9"), "Could not connect", True)):  # fmt: skip
         async with open_s3(at) as files:
+            with pytest.raises(StorageError, match=why) as told:
+                await files.claim("store")
+            assert isinstance(told.value, StorageAwayError) == away
             with pytest.raises(StorageError, match=why):
                 await files.put([b"content"])
             with pytest.raises(StorageError, match=why):

@@ -7,12 +7,17 @@ import pytest
 
 from adexport.errors import FileMissingError
 from adexport.retention import Retention
+from adexport.settings import SettingsError
 
 NINETY = timedelta(days=90)
 
 
-def retention(driver, keep=NINETY):
-    return Retention(driver.service, driver.application.files, keep)
+async def ours():
+    """The files are those of this database."""
+
+
+def retention(driver, keep=NINETY, claim=ours):
+    return Retention(driver.service, driver.application.files, keep, claim)
 
 
 async def age(driver, export_id, days):
@@ -73,3 +78,19 @@ async def test_an_export_stays_for_its_days_and_while_it_is_asked_for_again(open
         assert await retention(driver).clean(now) == (0, 0)
         for cell in await driver.queries.export_cells(export_id, state="done"):
             assert await driver.application.files.read(cell.sha256)
+
+
+async def test_the_files_of_another_database_stay(open_driver):
+    """It is asked once more before anything goes: at the start their place may have been away."""
+
+    async def not_ours():
+        raise SettingsError("The files belong to another database.")
+
+    async with open_driver() as driver:
+        export_id = await driver.start()
+        await driver.over(export_id)
+        digests = {cell.sha256 for cell in await driver.queries.all_cells(export_id)}
+        await age(driver, export_id, 92)
+        with pytest.raises(SettingsError):
+            await retention(driver, claim=not_ours).clean(driver.application.now())
+        assert await driver.application.files.present(list(digests)) == digests

@@ -50,6 +50,10 @@ class Stage:
         return [entry.kind for entry in await self.queries.export_timeline("one")]
 
 
+async def ours():
+    """The files are those of this database."""
+
+
 @pytest.fixture
 async def stage(tmp_path):
     service = Service("adexport", store="sqlite:///:memory:")
@@ -58,7 +62,7 @@ async def stage(tmp_path):
     service.register(RenderBatchRequested)
     projections.subscribe(service)
     files = LocalFiles(tmp_path)
-    subscribe_cleaning(service, Retention(service, files, timedelta(days=90)))
+    subscribe_cleaning(service, Retention(service, files, timedelta(days=90), ours))
     async with harness(service) as h:
         yield Stage(h, files)
 

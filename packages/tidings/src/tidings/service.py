@@ -4,7 +4,7 @@ import importlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from random import Random
 from types import TracebackType
@@ -17,6 +17,7 @@ from tidings.blobs import Blobs
 from tidings.changes import changes
 from tidings.consuming.following import FollowedLog
 from tidings.consuming.landing import check_order
+from tidings.consuming.opening import Openings, opened
 from tidings.consuming.worker import CONSUMERS, RELAYS, Worker, handles
 from tidings.declaring import Declaring
 from tidings.errors import ServiceError
@@ -143,27 +144,25 @@ class Service(Declaring):
                 await self.store.script(script)
             for saga in self._sagas if consumers else ():
                 await check_running(self.store.reading, saga)
-            async with AsyncExitStack() as opened:
-                inward = self.inward if consumers else None  # else nobody lands here
-                followed = self.followed if consumers else None
-                for place in {one: None for one in (self.blobs, self.transport, inward, followed) if one is not None}:
-                    await place.open()
-                    opened.push_async_callback(place.close)
-                opened.enter_context(told(self.name, self.store, self.world))
-                self.worker = self._make_worker(consumers, relay)
-                try:
-                    await self.worker.start()
-                    async with swapping(self.store, self._swapped_when_built() if consumers else ()):
-                        yield self
-                finally:
+            # Who only publishes talks to no broker, and who handles nothing lands nothing.
+            inward = (self.inward, self.followed) if consumers else ()
+            needed = (self.blobs, self.transport, *inward) if consumers or relay else ()
+            async with opened([one for one in needed if one is not None], self.world) as openings:
+                with told(self.name, self.store, self.world):
+                    self.worker = self._make_worker(consumers, relay, openings)
                     try:
-                        await self.worker.stop(self.grace.total_seconds())
+                        await self.worker.start()
+                        async with swapping(self.store, self._swapped_when_built() if consumers else ()):
+                            yield self
                     finally:
-                        self.worker = None
+                        try:
+                            await self.worker.stop(self.grace.total_seconds())
+                        finally:
+                            self.worker = None
         finally:
             await self.store.close()
 
-    def _make_worker(self, consumers: bool, relay: bool) -> Worker:
+    def _make_worker(self, consumers: bool, relay: bool, openings: Openings) -> Worker:
         now = self.world.now()
         roles: list[str] = []
         if consumers:
@@ -192,6 +191,7 @@ class Service(Declaring):
             sorted(self._carried),
             self._horizon.total_seconds(),
             self.blobs,
+            openings,
             self.followed,
         )
 
@@ -221,7 +221,7 @@ class Service(Declaring):
         if self.worker is None:
             return {"status": "stopped", "service": self.name}
         outages = {part.name for part in self.worker.lanes if part.outage.on}
-        outages |= {part.name for part in self.worker.work if part.outage.on}
+        outages |= {part.name for part in self.worker.work if part.outage.on} | self.worker.away
         return {
             "status": "degraded" if outages else "ok",
             "service": self.name,

@@ -88,7 +88,10 @@ class Transport(Receiver, Protocol):
         """
 
     async def open(self) -> None:
-        """Connect."""
+        """Connect. Raises TransportError while the broker is away: it is tried again, and the service starts meanwhile.
+
+        What no further try mends is a TransportError that is not `retryable`, or a ServiceError: the service ends.
+        """
 
     async def close(self) -> None:
         """Disconnect. What was received and not settled comes again, soon where the broker allows. Twice is once."""

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pytest
 from billing import OrderPlaced
 from redis_server import RedisServer
 
 from tidings import Service
+from tidings.errors import TransportError
 
 ORDERS = 400
 SECONDS = 90.0
@@ -41,6 +43,33 @@ async def at_least(database: Path, number: int) -> None:
     async with asyncio.timeout(SECONDS):
         while len(charged(database)) < number:  # noqa: ASYNC110  another process writes it
             await asyncio.sleep(0.05)
+
+
+async def test_both_ends_start_while_redis_is_away_and_go_on_when_it_is_there(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    own_redis.kill()
+    shop = Service("shop", store=f"sqlite:///{tmp_path / 'shop.db'}", transport=own_redis.url(queue="orders"))
+    shop.register(OrderPlaced)
+    database = tmp_path / "billing.db"
+    with billing(own_redis.url(inward="orders"), database):
+        async with shop:
+            await shop.publish(OrderPlaced(order_id="o", number=0))
+            assert shop.health()["outages"] == ["shop:relay"]
+            own_redis.start()
+            await at_least(database, 1)
+            await shop.publish(OrderPlaced(order_id="o", number=1))
+            await at_least(database, 2)
+    assert charged(database) == [0, 1]
+
+
+async def test_a_redis_that_does_not_let_us_in_ends_the_start(own_redis: RedisServer, tmp_path: Path) -> None:
+    own_redis.call("CONFIG", "SET", "requirepass", "right")
+    for login in ("", ":wrong@"):
+        url = own_redis.url(queue="orders").replace("bullmq://", f"bullmq://{login}")
+        shop = Service("shop", store=f"sqlite:///{tmp_path / 'shop.db'}", transport=url)
+        with pytest.raises(TransportError, match="Check the user and password"):
+            await shop.__aenter__()
 
 
 async def test_effects_are_once_while_redis_and_the_receiver_are_killed(own_redis: RedisServer, tmp_path: Path) -> None:

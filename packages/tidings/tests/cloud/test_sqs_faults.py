@@ -13,7 +13,9 @@ import pytest
 from aiohttp import web
 from cloud_servers import AwsServer, free_port
 from queues import client, made
+from waiting import until
 
+from tidings import Event, Service
 from tidings.backends.sqs import SQSTransport, open_transport
 from tidings.errors import ServiceError, TransportError
 from tidings.events import envelope_from_json
@@ -25,6 +27,10 @@ PROXY = Path(__file__).parents[1] / "postgres" / "proxy.py"
 WORLD = World(system_clock, Random(), uuid7_ids)
 ALLOWED = """{"Version": "2012-10-17", "Statement": [
   {"Effect": "Allow", "Action": ["sqs:GetQueueUrl", "sqs:ReceiveMessage"], "Resource": "*"}]}"""
+
+
+class Said(Event, name="faults.said"):
+    text: str
 
 
 class Proxy:
@@ -112,6 +118,53 @@ async def test_a_queue_or_topic_that_is_missing_names_the_command(aws_endpoint: 
         sign = "&" if "?" in url else "?"
         with pytest.raises(ServiceError, match="tidings topology apply"):
             await open_transport(f"{url}{sign}endpoint={aws_endpoint}", WORLD).open()
+
+
+async def test_a_service_starts_while_sqs_is_away_and_sends_when_it_is_there(
+    tmp_path: Path, aws_credentials: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = AwsServer(tmp_path)
+    service = Service("late", store=f"sqlite:///{tmp_path}/late.db", transport=f"sqs://late?endpoint={server.url}")
+    service.register(Said)
+    try:
+        async with service:
+            await service.publish(Said(text="early"))
+            assert service.health()["outages"] == ["late:relay"]
+            await asyncio.to_thread(server.start)
+            await until(lambda: _text(caplog), lambda said: "tidings topology apply" in said)  # there is no queue yet
+            made(service.transport_url or "")
+            await until(lambda: _outages(service), lambda outages: not outages)
+            async with asyncio.timeout(20):
+                (came,) = await _first(server.url)
+        assert envelope_from_json(came).type == "faults.said"
+    finally:
+        server.kill()
+
+
+async def _text(caplog: pytest.LogCaptureFixture) -> str:
+    return caplog.text
+
+
+async def _outages(service: Service) -> list[str]:
+    return list(service.health()["outages"])
+
+
+async def _first(endpoint: str) -> list[bytes]:
+    transport = open_transport(f"sqs://late?in=late&wait=5&endpoint={endpoint}", WORLD)
+    await transport.open()
+    came = await transport.receive(1)
+    await transport.settle(came)
+    await transport.close()
+    return [each.body for each in came]
+
+
+async def test_a_service_without_any_key_of_aws_does_not_start(
+    aws_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    url = f"sqs://q?region=us-east-1&endpoint={aws_endpoint}"
+    with pytest.raises(TransportError, match="Give this process a role or a key"):
+        await Service("nobody", store=f"sqlite:///{tmp_path}/nobody.db", transport=url).__aenter__()
 
 
 async def test_who_is_denied_is_refused_for_now_and_who_is_unknown_cannot_start(

@@ -8,13 +8,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from adexport.adapters.s3_address import Bucket
-from adexport.errors import StorageError
+from adexport.errors import StorageAwayError, StorageError
 
 try:
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
     from aiohttp import ClientError as HTTPError
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 except ModuleNotFoundError as error:
     raise StorageError(
         f'Files in S3 need the package {error.name}, which is not here. Install it with pip install "adexport[cloud]".'
@@ -23,7 +23,9 @@ except ModuleNotFoundError as error:
 _AT_ONCE = 16
 # A place that does not answer must not keep a request for minutes, as botocore's own limits would.
 _CONNECT_SECONDS, _READ_SECONDS, _TRIES = 2, 15, 2
+_SERVERS_FAULT = 500
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
+_AWAY = (ConnectionError, HTTPClientError, HTTPError, OSError)
 _TAKEN = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
 
 
@@ -110,12 +112,16 @@ class S3Client:
                 raise AbsentError(f"{self.bucket} holds no {path}.") from error
             if code in _TAKEN:
                 raise TakenError(f"{self.bucket} holds {path} already.") from error
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVERS_FAULT:
+                raise self._trouble("does not answer", error, StorageAwayError) from error
             raise self._trouble("refused a call", error) from error
-        except (BotoCoreError, HTTPError, OSError) as error:
-            raise self._trouble("cannot be reached", error) from error
+        except _AWAY as error:
+            raise self._trouble("cannot be reached", error, StorageAwayError) from error
+        except BotoCoreError as error:
+            raise self._trouble("cannot be used", error) from error
 
-    def _trouble(self, what: str, error: BaseException) -> StorageError:
-        return StorageError(
+    def _trouble(self, what: str, error: BaseException, kind: type[StorageError] = StorageError) -> StorageError:
+        return kind(
             f"{self.bucket} {what}: {error}. See that the bucket is there, that it can be reached, and that the role or"
             " the credentials may use it (deploy/template.yaml lists what is needed)."
         )

@@ -12,6 +12,7 @@ from tidings.consuming.effects import Effects
 from tidings.consuming.following import FollowedLog, Following
 from tidings.consuming.landing import Landing
 from tidings.consuming.leases import LEASE_SECONDS, Heartbeat
+from tidings.consuming.opening import Openings, Place
 from tidings.consuming.outage import Outage
 from tidings.consuming.pipeline import Pipeline
 from tidings.consuming.projecting import Projecting
@@ -74,6 +75,7 @@ class Worker:
         carried: Sequence[str],
         horizon_seconds: float,
         blobs: Blobs | None,
+        openings: Openings,
         followed: FollowedLog | None = None,
     ) -> None:
         self._row = row
@@ -88,6 +90,8 @@ class Worker:
         self._horizon = horizon_seconds
         self._blobs = blobs
         self.following = self._follow(followed) if followed is not None and CONSUMERS in row.roles else None
+        self._openings = openings
+        self.away: set[str] = set()  # parts that wait for a broker which was away at the start
         self._pipelines = {s.name: Pipeline(s, registry) for s in subscriptions}
         self.heartbeat = Heartbeat(row, store, world, self._membership_changed)
         # In a process, one event at a time that may kill it: so its death is counted for nothing else.
@@ -119,7 +123,7 @@ class Worker:
         if CONSUMERS in self._row.roles:
             self._start_consumers()
         if RELAYS in self._row.roles and self._transport is not None:
-            self._start_relay(self._transport)
+            self._when_open(self._transport, self._relay_name, self._start_relay)
         await self._membership_changed()  # the first beat may have buried a worker whose work nobody took back
 
     async def _register(self, statements: Statements) -> None:
@@ -140,7 +144,11 @@ class Worker:
         if self._inward is not None:
             source, horizon = self._producer.source, self._horizon
             self._landing = Landing(self._inward, self._store, self._world, source, horizon, self._blobs)
-            self._arriving = [asyncio.create_task(self._landing.run()), *self._start_draining(self._landing)]
+            if self._inward.capabilities.receives:
+                self._when_open(self._inward, "landing", self._start_landing)
+            given_up = [one for one in (self._transport, self._inward) if one is not None and one.dead is not None]
+            for transport in dict.fromkeys(given_up):
+                self._when_open(transport, "draining", self._start_draining)
         if self.following is not None:
             self._arriving.append(asyncio.create_task(self.following.run()))
         self._background.append(asyncio.create_task(self._sweep()))
@@ -149,15 +157,32 @@ class Worker:
         types = {name for subscription in self._subscriptions for name in subscription.types}
         return Following(followed, self._store, self._world, self._producer.source, types)
 
-    def _start_draining(self, landing: Landing) -> list[asyncio.Task[None]]:
-        given_up = {transport.dead for transport in (self._transport, self._inward) if transport is not None}
-        return [
-            asyncio.create_task(
-                Draining(dead, landing, self._store, self._world, self._row.service, self._relay_name).run()
-            )
-            for dead in given_up
-            if dead is not None
-        ]
+    def _when_open(self, transport: Transport, name: str, start: Callable[[Transport], None]) -> None:
+        """Start a part of this worker: now, or once its transport and the place of large bodies are open."""
+        places = [place for place in (transport, self._blobs) if place is not None]
+        if self._openings.are_open(places):
+            start(transport)
+        else:
+            self.away.add(name)
+            self._arriving.append(asyncio.create_task(self._start_later(transport, places, name, start)))
+
+    async def _start_later(
+        self, transport: Transport, places: Sequence[Place], name: str, start: Callable[[Transport], None]
+    ) -> None:
+        await self._openings.wait(places)
+        self.away.discard(name)
+        start(transport)
+
+    def _start_landing(self, transport: Transport) -> None:
+        assert self._landing is not None
+        self._arriving.append(asyncio.create_task(self._landing.run()))
+
+    def _start_draining(self, transport: Transport) -> None:
+        assert self._landing is not None
+        assert transport.dead is not None
+        service = self._row.service
+        draining = Draining(transport.dead, self._landing, self._store, self._world, service, self._relay_name)
+        self._arriving.append(asyncio.create_task(draining.run()))
 
     def _start_subscription(self, subscription: Subscription) -> None:
         pipeline = self._pipelines[subscription.name]
@@ -338,8 +363,7 @@ class Worker:
         for arriving in (self._landing, self.following):
             if arriving is not None:
                 arriving.stop()
-        if self._arriving:
-            await _cancel(self._arriving, CANCEL_SECONDS)
+        await _cancel(self._arriving, CANCEL_SECONDS)
 
 
 async def _cancel(tasks: Collection[asyncio.Task[None]], seconds: float) -> None:

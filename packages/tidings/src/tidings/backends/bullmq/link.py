@@ -7,8 +7,15 @@ from typing import Any
 
 import hiredis
 from redis.asyncio import Connection, SSLConnection
+from redis.exceptions import (
+    AuthenticationError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MovedError, OutOfMemoryError, RedisError, ResponseError
 
 from tidings.backends.bullmq.address import Address
 from tidings.backends.bullmq.scripts import Script
@@ -21,6 +28,12 @@ ANSWER_SECONDS = 20.0
 """So long the replies to one piece of commands may take: a network that swallows everything must end in another try."""
 
 _FAILED = (RedisError, OSError, TimeoutError)
+
+
+class DeniedError(TransportError):
+    """Redis does not let us in, or not do this: it stays so until somebody changes the URL or the rights."""
+
+    retryable = False
 
 
 def command(*parts: str | bytes | int | float) -> bytes:
@@ -54,7 +67,8 @@ class Link:
                 await self._drop()
                 # The next try starts from the URL: who answers there knows the way after a failover.
                 self._place = (self._address.host, self._address.port)
-                raise TransportError(self._explained(error)) from error
+                denied = isinstance(error, (AuthenticationError, NoPermissionError))
+                raise (DeniedError if denied else TransportError)(self._explained(error)) from error
             except BaseException:
                 await self._drop()  # replies that nobody waits for would be taken for the next ones
                 raise
@@ -105,6 +119,7 @@ class Link:
         await connection.connect()  # type: ignore[no-untyped-call]
         self._connection = connection
         if self._loading:
+            await self._replies([command("PING")])  # who may not come in is told so here: long commands are cut off
             await self._replies(self._loading)
         return connection
 
@@ -124,4 +139,6 @@ class Link:
             )
         if isinstance(error, OutOfMemoryError):
             return f"Redis at {host}:{port} is out of memory ({text}): raise maxmemory, or remove finished jobs."
+        if isinstance(error, (AuthenticationError, NoPermissionError)):
+            return f"Redis at {host}:{port} refused: {text}. Check the user and password in the transport's URL."
         return f"Redis at {host}:{port} failed: {text}. It is tried again; check that it runs, and the transport's URL."

@@ -40,6 +40,12 @@ class PlaceError(TransportError):
         self.missing = missing
 
 
+class UnknownCallerError(TransportError):
+    """AWS does not know who is asking: it stays so until somebody gives this process another key."""
+
+    retryable = False
+
+
 class UnfitError(TransportError):
     """A request is refused for what is in it."""
 
@@ -94,7 +100,7 @@ class Calls:
         except ClientError as error:
             raise _told(error, operation) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
-            raise TransportError(
+            raise UnknownCallerError(
                 f"AWS was not asked to {operation}: {error}. Give this process a role or a key (AWS_ACCESS_KEY_ID …)."
             ) from error
         except (BotoCoreError, OSError, TimeoutError) as error:
@@ -158,7 +164,7 @@ def _told(error: ClientError, operation: str) -> TransportError:
     code, words = code_of(error)
     text = f"AWS refused to {operation}: {words} ({code})."
     if any(part in code for part in _UNKNOWN_CALLER):
-        return TransportError(f"{text} Give this process a key that is valid, and see that its clock is right.")
+        return UnknownCallerError(f"{text} Give this process a key that is valid, and see that its clock is right.")
     if any(part in code for part in (*_MISSING, *_DENIED)):
         return PlaceError(text, any(part in code for part in _MISSING))
     if any(part in code for part in UNFIT):
