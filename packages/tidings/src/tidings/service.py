@@ -221,7 +221,7 @@ class Service(Declaring):
         if self.worker is None:
             return {"status": "stopped", "service": self.name}
         outages = {part.name for part in self.worker.lanes if part.outage.on}
-        outages |= {part.name for part in self.worker.work if part.outage.on} | self.worker.away
+        outages |= {part.name for part in self.worker.work if part.outage.on} | self.worker.openings.waiting
         return {
             "status": "degraded" if outages else "ok",
             "service": self.name,

@@ -14,7 +14,7 @@ from tidings import Event, Service, ServiceError, Transaction
 from tidings.backends.memory import MemoryTransport, open_transport, put
 from tidings.backends.sqlite import SqliteStore, open_store
 from tidings.consuming.landing import Landing
-from tidings.errors import StoreBusyError, TransportError
+from tidings.errors import StoreBusyError
 from tidings.events import Envelope, envelope_to_json
 from tidings.points import watch
 from tidings.rows import LaneStep

@@ -38,6 +38,7 @@ class Openings:
     def __init__(self, world: World, stack: AsyncExitStack) -> None:
         self._world = world
         self._stack = stack
+        self.waiting: set[str] = set()  # parts of the worker that begin later, by their names
         self._open: dict[Place, asyncio.Event] = {}
         self._trying: list[asyncio.Task[None]] = []
 
@@ -81,5 +82,5 @@ class Openings:
                 await self._try(place)
             except Exception as error:
                 away = isinstance(error, TidingsError) and error.retryable
-                log.log(logging.WARNING if away else logging.ERROR, "It is tried again: %s", error)
+                log.log(logging.WARNING if away else logging.ERROR, "Not open yet: %s", error)
         log.warning("What was away at the start has answered: %s is open.", type(place).__name__)

@@ -84,14 +84,12 @@ class Worker:
         self._producer = producer
         self._store = store
         self._world = world
-        self._transport = transport
-        self._inward = landing
+        self._transport, self._inward = transport, landing
         self._carried = carried
         self._horizon = horizon_seconds
         self._blobs = blobs
         self.following = self._follow(followed) if followed is not None and CONSUMERS in row.roles else None
-        self._openings = openings
-        self.away: set[str] = set()  # parts that wait for a broker which was away at the start
+        self.openings = openings
         self._pipelines = {s.name: Pipeline(s, registry) for s in subscriptions}
         self.heartbeat = Heartbeat(row, store, world, self._membership_changed)
         # In a process, one event at a time that may kill it: so its death is counted for nothing else.
@@ -100,16 +98,17 @@ class Worker:
         self.work: list[WorkRunner] = []
         self._timers = Timers(store, world)
         self._landing: Landing | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._arriving: list[asyncio.Task[None]] = []
-        self._background: list[asyncio.Task[None]] = []
+        self._tasks, self._arriving, self._background = [list[asyncio.Task[None]]() for _ in range(3)]
         self._hurry = asyncio.Event()
-        self._relay_name = f"{row.service}:relay"
 
     @property
     def id(self) -> str:
         """The worker's id, on which its leases hang."""
         return self._row.id
+
+    @property
+    def _relay_name(self) -> str:
+        return f"{self._row.service}:relay"
 
     async def start(self) -> None:
         """Register the subscriptions, and start what the worker's roles ask for. Raises what registration raises."""
@@ -160,17 +159,17 @@ class Worker:
     def _when_open(self, transport: Transport, name: str, start: Callable[[Transport], None]) -> None:
         """Start a part of this worker: now, or once its transport and the place of large bodies are open."""
         places = [place for place in (transport, self._blobs) if place is not None]
-        if self._openings.are_open(places):
+        if self.openings.are_open(places):
             start(transport)
         else:
-            self.away.add(name)
+            self.openings.waiting.add(name)
             self._arriving.append(asyncio.create_task(self._start_later(transport, places, name, start)))
 
     async def _start_later(
         self, transport: Transport, places: Sequence[Place], name: str, start: Callable[[Transport], None]
     ) -> None:
-        await self._openings.wait(places)
-        self.away.discard(name)
+        await self.openings.wait(places)
+        self.openings.waiting.discard(name)
         start(transport)
 
     def _start_landing(self, transport: Transport) -> None:
