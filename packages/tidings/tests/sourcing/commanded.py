@@ -92,7 +92,7 @@ def bank(url: str, made: type[Service] = Service) -> Service:
     service.register(Noted, Seen)
     service.handle(Open, Take, by=by_events, retries=30)
 
-    @service.handle(Pay)
+    @service.handle(Pay, retries=30)
     def pay(command: Pay, account: BankAccount) -> None:
         account.deposit(command.amount)
 

@@ -20,6 +20,7 @@ from tidings import (
     StreamConflictError,
     StrictJSONError,
     Transaction,
+    Work,
 )
 
 
@@ -190,8 +191,10 @@ async def test_in_handlers_it_is_part_of_the_delivery_and_known_by_its_cause(sto
         assert [one.id for one in taken.envelopes] == [one.id for one in tx.appended(STREAM)]
 
     @service.subscribe(Seen)
-    async def note(event: Seen) -> None:
-        await service.execute(Note(text=event.account), id=f"note-{event.account}")
+    async def note(event: Seen, work: Work) -> None:
+        await service.execute(Note(text=event.account), id=f"note-{work.idempotency_key}")
+        async with work.finish() as tx:
+            await service.execute(Note(text="finished"), tx=tx)
         done.set()
 
     async with service:
@@ -202,7 +205,7 @@ async def test_in_handlers_it_is_part_of_the_delivery_and_known_by_its_cause(sto
             while await balance(service) != 60:  # noqa: ASYNC110 - a row
                 await asyncio.sleep(0.01)
         caused = await service.store.reading.caused_by(seen.correlation)
-        assert sorted(one.envelope.type for one in caused) == ["bank.money.withdrawn", "bank.noted"]
+        assert sorted(one.envelope.type for one in caused) == ["bank.money.withdrawn", "bank.noted", "bank.noted"]
         assert {one.envelope.causation for one in caused} == {seen.id}
         alone = await service.execute(Take(account="1", amount=1))
         keyed = await service.execute(
