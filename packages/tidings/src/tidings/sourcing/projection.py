@@ -15,7 +15,7 @@ from tidings.errors import HandlerError, ProjectionError, ProjectionLagError, Se
 from tidings.events import Envelope, Event, event_type
 from tidings.publishing.publisher import Publisher
 from tidings.publishing.transaction import Queries, Reading, Told, Transaction
-from tidings.rows import DEAD, DISCARDED, PARKED
+from tidings.rows import DEAD, DISCARDED, PARKED, RETRY
 from tidings.sourcing.tables import Tables
 from tidings.statements import Value
 from tidings.store import HELD_CHANGED, PROGRESS_CHANGED, SUBSCRIPTION_CHANGED
@@ -241,8 +241,9 @@ class Projection(Queries):
     ) -> None:
         """Wait until the live version has handled an event, or every event up to a position; None: all there are now.
 
-        Pass what `publish` returned to read your own write. Raises ProjectionError if the event is parked or a dead
-        letter for the projection, or (retryable) if it is not handled in time.
+        Pass what `publish` returned to read your own write. What is retried is waited for; what was given up before
+        is not. Raises ProjectionError if the event (at the position) is parked or a dead letter for the projection,
+        or (retryable) if it is not handled in time.
         """
         store = self._publisher.store
         found = position if isinstance(position, int) else await self._position(position)
@@ -250,7 +251,7 @@ class Projection(Queries):
         stop = store.listen([PROGRESS_CHANGED, HELD_CHANGED, SUBSCRIPTION_CHANGED], changed.set)
         try:
             async with asyncio.timeout(patience.total_seconds()):
-                while not await self._has_handled(found, one=isinstance(position, Envelope)):
+                while not await self._has_handled(found, asked=position):
                     await _soon(changed)
         except TimeoutError:
             lag = await self.lag()
@@ -273,18 +274,21 @@ class Projection(Queries):
             )
         return found[0].position
 
-    async def _has_handled(self, position: int, *, one: bool) -> bool:
+    async def _has_handled(self, position: int, *, asked: int | Envelope | None) -> bool:
         reading, name = self._publisher.store.reading, await self._live_subscription()
         if not await reading.reached(name, position):
             return False
         # Afterwards: an exception is written by the commit that passes its event.
-        held = await reading.held(name, [position]) if one else []
+        held = await reading.held(name, [position]) if asked is not None else []
         if held and held[0].state in (DEAD, PARKED, DISCARDED):
             raise ProjectionError(
                 f"Projection {self.name} could not handle the event at position {position}, which is {held[0].state}: "
                 f"{held[0].reason}. See `tidings dlq list --subscription {name}`."
             )
-        return not held
+        if isinstance(asked, Envelope):
+            return not held
+        retried = await reading.letters([RETRY], name, 0, 1)
+        return not held and (not retried or retried[0].position > position)
 
     async def _live_subscription(self) -> str:
         return f"{self.name}@{await self.live_version()}"

@@ -9,6 +9,8 @@ from tidings.store import PROGRESS_CHANGED, SUBSCRIPTION_CHANGED
 _SUBSCRIPTION = "name, service, kind, ordered, types, start, version, paused_by, paused_because"
 _OWNED_BY_SUBSCRIPTION = ("tidings.progress", "tidings.ready", "tidings.held")
 
+# Of a name that came again: no step of its old chain, which a worker may still carry in memory, fits the new one.
+_FIRST_STEP = "(SELECT (version::bigint - 1) << 32 FROM tidings.subscription WHERE name = $1)"
 # The newest step must be the one before: a chain that another owner has carried on refuses, also where old steps are
 # gone. Of two that insert the same step at once the second waits for the first, then inserts nothing.
 _ADVANCE = """
@@ -96,7 +98,7 @@ class ProgressStatements(Speaker):
         )
         await self._db.run(
             "INSERT INTO tidings.progress (subscription, lane, step, position, owner) "
-            "SELECT $1, lane, 0, $2, NULL FROM generate_series(0, $3 - 1) AS lane "
+            f"SELECT $1, lane, {_FIRST_STEP}, $2, NULL FROM generate_series(0, $3 - 1) AS lane "
             "WHERE NOT EXISTS (SELECT FROM tidings.progress p WHERE p.subscription = $1) ON CONFLICT DO NOTHING",
             row.name,
             row.start,

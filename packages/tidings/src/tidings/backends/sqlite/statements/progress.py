@@ -39,6 +39,7 @@ class ProgressStatements(Speaker):
     async def register(self, row: SubscriptionRow) -> None:
         """Write a subscription. The first time, its lanes begin at `start`; later, only what it declares changes."""
         new = not self._db.rows("SELECT 1 FROM tidings_subscription WHERE name = ?1", (row.name,))
+        version = max(row.version, self._last_version(row.name) + 1)
         self._db.run(
             f"INSERT INTO tidings_subscription ({_SUBSCRIPTION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) "
             "ON CONFLICT (name) DO UPDATE SET service = ?2, kind = ?3, ordered = ?4, types = ?5",
@@ -49,15 +50,18 @@ class ProgressStatements(Speaker):
                 row.ordered,
                 msgspec.json.encode(row.types).decode(),
                 row.start,
-                max(row.version, self._last_version(row.name) + 1),
+                version,
                 row.paused_by,
                 row.paused_because,
             ),
         )
         if new:
+            # Of a name that came again: no step of its old chain, which a worker may still carry, fits the new one.
+            first = (version - 1) << 32
             self._db.many(
-                "INSERT INTO tidings_progress (subscription, lane, step, position, owner) VALUES (?1, ?2, 0, ?3, NULL)",
-                [(row.name, lane, row.start) for lane in range(self._lanes)],
+                "INSERT INTO tidings_progress (subscription, lane, step, position, owner) "
+                "VALUES (?1, ?2, ?3, ?4, NULL)",
+                [(row.name, lane, first, row.start) for lane in range(self._lanes)],
             )
         self.touched.add(SUBSCRIPTION_CHANGED)
 
