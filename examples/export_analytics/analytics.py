@@ -13,7 +13,7 @@ import argparse
 import asyncio
 import json
 
-from projection import Figures, declare
+from projection import LATE, Figures, declare
 
 from tidings import Service, StoreError
 
@@ -39,7 +39,7 @@ async def main(log: str, store: str, *, watch: bool, as_json: bool) -> None:
     service, figures = service_of(log, store)
     async with service:
         await service.wait_until_followed()
-        await figures.projection.wait_until_caught_up()
+        await figures.projection.wait_until_caught_up(patience=LATE)
         await show(figures, as_json=as_json)
         if watch:
             async for _ in figures.changes():

@@ -43,6 +43,10 @@ RECORDED_COLUMNS = "position, stream, stream_version, type, version, id, source,
 _followed = msgspec.json.Decoder(Followed)
 
 
+FOLLOWED = "followed:"
+"""So begins the name under which a store keeps how far a log was followed; then comes its place."""
+
+
 def followed_value(row: Followed) -> str:
     """Return how far a log was followed as one text, the same for what is the same."""
     return msgspec.json.encode(row, order="sorted").decode()

@@ -86,6 +86,9 @@ class LogStatements(Protocol):
     async def followed(self, log: str) -> Followed | None:
         """Return how far the log of another service was read, None if it never was."""
 
+    async def followed_logs(self) -> dict[str, Followed]:
+        """Return every log that was followed from here, by its place, and how far it was read."""
+
     async def follow(self, log: str, before: Followed | None, after: Followed) -> bool:
         """Write how far a log was read, if it was at `before`; False if it was not: then nothing of this may commit."""
 

@@ -3,18 +3,22 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tidings import Event, Projection, ReadModel, Service, ServiceError, Transaction, points
+from tidings import Event, Projection, ReadModel, Service, ServiceError, Transaction, operations, points
 from tidings.consuming import following
 from tidings.consuming.following import Following
 from tidings.rows import Followed, Record
 from tidings.testing.simulation.planting import planted
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
+
+
+LONG = timedelta(seconds=40)
 
 
 class Sold(Event, name="shop.sold", key="item"):
@@ -88,9 +92,9 @@ async def sell(service: Service, numbers: range, event: type[Event] = Sold) -> N
 
 async def seen(service: Service, moves: Projection) -> list[int]:
     """The numbers that have come, in no order; and those of each item must be in theirs."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         await service.wait_until_followed()
-    await moves.wait_until_caught_up()
+    await moves.wait_until_caught_up(patience=LONG)
     records = await service.store.reading.recent(0, 10_000)
     keys: dict[str | None, list[bytes]] = {}
     for record in records:
@@ -113,6 +117,8 @@ async def test_what_was_there_before_and_what_comes_meanwhile_is_there_once(urls
             for start in range(100, 200, 10):
                 await sell(source, range(start, start + 10))
             assert await seen(service, moves) == list(range(200))
+            (followed,) = (await operations.status(service.store, now=0)).followed.values()
+            assert 0 < followed.positions["shop.sold"] <= await source.store.reading.head()
             records = await service.store.reading.recent(0, 1000)
             assert {record.envelope.type for record in records} == {"shop.sold"}
             assert {record.envelope.source for record in records} == {"shop"}
@@ -159,9 +165,9 @@ async def test_a_type_that_is_added_later_is_followed_from_the_beginning(files: 
         await sell(source, range(90, 100))
         service, moves = figures(files, Sold, Returned)
         async with service:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(40):
                 await service.wait_until_followed()
-            await moves.wait_until_caught_up()
+            await moves.wait_until_caught_up(patience=LONG)
             numbers = [row["number"] for row in await moves.fetch_all("SELECT number FROM {moves}")]
             assert sorted(numbers) == list(range(100))
 
@@ -179,6 +185,30 @@ async def test_another_log_in_the_same_place_is_read_from_its_beginning(files: t
         service, moves = figures(files)
         async with service:
             assert await seen(service, moves) == [*range(60), *range(1000, 1080)]
+
+
+async def test_of_another_log_nothing_is_passed_either_that_only_another_release_takes(files: tuple[str, str]) -> None:
+    source = shop(files[0])
+    async with source:
+        await sell(source, range(60))
+        await sell(source, range(60, 120), Returned)
+        service, moves = figures(files, Sold, Returned)
+        async with service:
+            await service.wait_until_followed()
+    remove(files[0])
+    async with source:
+        await sell(source, range(1000, 1020))
+        await sell(source, range(1020, 1040), Returned)
+        await sell(source, range(1040, 1200))
+        older, _ = figures(files, Sold)
+        async with older:
+            await older.wait_until_followed()
+        newer, moves = figures(files, Sold, Returned)
+        async with newer, asyncio.timeout(40):
+            await newer.wait_until_followed()
+            await moves.wait_until_caught_up(patience=LONG)
+            numbers = [row["number"] for row in await moves.fetch_all("SELECT number FROM {moves}")]
+            assert sorted(numbers) == [*range(120), *range(1000, 1200)]
 
 
 async def test_what_a_service_has_sent_itself_does_not_come_back(files: tuple[str, str]) -> None:
@@ -203,7 +233,7 @@ async def test_work_and_ordered_handlers_follow_too(files: tuple[str, str]) -> N
 
     async with source:
         await sell(source, range(30))
-        async with service, asyncio.timeout(20):
+        async with service, asyncio.timeout(40):
             await done.wait()
     assert sorted(numbers) == list(range(30))
     assert [n for n in numbers if n % 3 == 1] == list(range(1, 30, 3))
@@ -255,7 +285,7 @@ async def interrupted(files: tuple[str, str]) -> list[int]:
         service, moves = figures(files)
         with failing(3):
             async with service:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(40):
                     await service.wait_until_followed()
                 return await seen(service, moves)
 

@@ -158,7 +158,13 @@ def store_status(target: Target, as_json: bool) -> None:
         return
     present = now()
     show_facts(
-        {**state.store, "newest position": state.head, "scheduled": _scheduled(state, present), **_landing(state)}
+        {
+            **state.store,
+            "newest position": state.head,
+            "scheduled": _scheduled(state, present),
+            **_landing(state),
+            **_followed(state),
+        }
     )
     say("")
     _show_subscriptions(state)
@@ -195,6 +201,12 @@ def _status(target: Target) -> Status:
 def _scheduled(state: Status, present: int) -> str:
     more = "+" if state.scheduled >= 1000 else ""
     return f"{state.scheduled}{more}" + (f", the first {ago(state.next_due, present)}" if state.next_due else "")
+
+
+def _followed(state: Status) -> dict[str, object]:
+    return {
+        f"followed {place}": f"to its position {max(row.positions.values())}" for place, row in state.followed.items()
+    }
 
 
 def _landing(state: Status) -> dict[str, object]:

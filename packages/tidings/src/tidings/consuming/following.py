@@ -56,6 +56,7 @@ class Following:
         # What a service tells itself (timers of sagas) is nobody else's.
         self._types = sorted(name for name in types if not name.startswith(INTERNAL))
         self._written: Followed | None = None
+        self._known: dict[str, int] = {}  # as written, also of types that only another release takes
         self._positions: dict[str, int] | None = None
         self._moved = asyncio.Event()
         self._stopping = False
@@ -86,8 +87,8 @@ class Following:
     async def _begin(self) -> dict[str, int]:
         """Return after which position each type is read on."""
         self._written = written = await self._store.reading.followed(self._log.name)
-        known = written.positions if written is not None and await self._is_the_same(written) else {}
-        return {name: known.get(name, 0) for name in self._types}
+        self._known = written.positions if written is not None and await self._is_the_same(written) else {}
+        return {name: self._known.get(name, 0) for name in self._types}
 
     async def _is_the_same(self, written: Followed) -> bool:
         """Say whether the log is the one that was read: after a restore, or in a new file, positions mean others.
@@ -114,25 +115,17 @@ class Following:
         scanned = min([page.scanned, *(position for position in positions.values() if position > after)])
         records = [record for record in page.records if record.position <= scanned]
         moved = {**positions, **dict.fromkeys(types, scanned)}
-        if records or scanned - self._least_written() > LAG_KEPT:
+        if records or scanned - min(self._known.get(name, 0) for name in self._types) > LAG_KEPT:
             await self._land(records, moved)
         self._positions = moved
         self._moved.set()
         return scanned > after
 
-    def _least_written(self) -> int:
-        written = self._written.positions if self._written is not None else {}
-        return min(written.get(name, 0) for name in self._types)
-
     async def _land(self, records: Sequence[Record], moved: dict[str, int]) -> None:
         """Write events and how far they were read in one transaction; raises LeaseLostError if another was faster."""
         before = self._written or Followed({})
-        last = records[-1] if records else None
-        after = Followed(
-            {**before.positions, **moved},
-            last.position if last else before.position,
-            last.envelope.id if last else before.event_id,
-        )
+        newest = (records[-1].position, records[-1].envelope.id) if records else (before.position, before.event_id)
+        after = Followed({**self._known, **moved}, *newest)
         # What this service has sent is in its own log; where an event lies in a stream is true of its log only.
         others = [record.envelope for record in records if record.envelope.source != self._source]
         envelopes = [replace(envelope, stream=None, stream_version=None) for envelope in others]
@@ -146,4 +139,4 @@ class Following:
             reach("landing.before_commit")
 
         await self._store.run(unit)
-        self._written = after
+        self._written, self._known = after, after.positions

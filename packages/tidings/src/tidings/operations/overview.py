@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from tidings.rows import LANDING, Record, SubscriptionRow, WorkerRow
+from tidings.rows import LANDING, Followed, Record, SubscriptionRow, WorkerRow
 from tidings.statements import Statements
 from tidings.store import Store
 
@@ -54,6 +54,7 @@ class Status(Struct, frozen=True):
     """A store at one moment. `head` is the newest position; `scheduled` counts to 1000 at most.
 
     `next_due`: when the first of those is due. `landing`: what landing holds by itself, by state.
+    `followed`: by their places, how far other services' logs were read.
     """
 
     store: Mapping[str, object]
@@ -63,6 +64,7 @@ class Status(Struct, frozen=True):
     landing: Mapping[str, int]
     subscriptions: tuple[SubscriptionStatus, ...]
     workers: tuple[WorkerStatus, ...]
+    followed: Mapping[str, Followed]
 
 
 async def status(store: Store, *, now: int) -> Status:
@@ -82,6 +84,7 @@ async def status(store: Store, *, now: int) -> Status:
                 [await _subscription(said, row, _by_state(counts, row.name), alive, now) for row in rows]
             ),
             workers=workers,
+            followed=await said.followed_logs(),
         )
 
 

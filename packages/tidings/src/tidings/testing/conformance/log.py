@@ -229,6 +229,7 @@ class LogSuite(Opening):
             assert not await store.run(lambda s: s.follow("there", first, Followed({"a": 4})))
             assert await store.reading.followed("there") == second
             assert await store.reading.followed("elsewhere") is None
+            assert await store.reading.followed_logs() == {"there": second}
 
     async def test_a_delayed_publish_is_kept_once_and_taken_once(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:

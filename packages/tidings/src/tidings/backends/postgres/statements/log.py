@@ -8,6 +8,7 @@ from tidings.backends.postgres.statements.speaker import Speaker
 from tidings.columns import (
     ENVELOPE_COLUMNS,
     ENVELOPE_NAMES,
+    FOLLOWED,
     envelope_row,
     followed_row,
     followed_value,
@@ -206,12 +207,17 @@ class LogStatements(Speaker):
 
     async def followed(self, log: str) -> Followed | None:
         """Return how far the log of another service was read, None if it never was."""
-        rows = await self._db.rows("SELECT value FROM tidings.meta WHERE name = $1", f"followed:{log}")
+        rows = await self._db.rows("SELECT value FROM tidings.meta WHERE name = $1", f"{FOLLOWED}{log}")
         return followed_row(rows[0][0]) if rows else None
+
+    async def followed_logs(self) -> dict[str, Followed]:
+        """Return every log that was followed from here, by its place, and how far it was read."""
+        rows = await self._db.rows("SELECT name, value FROM tidings.meta WHERE name LIKE $1", f"{FOLLOWED}%")
+        return {row[0].removeprefix(FOLLOWED): followed_row(row[1]) for row in rows}
 
     async def follow(self, log: str, before: Followed | None, after: Followed) -> bool:
         """Write how far a log was read, if it was at `before`; False if it was not: then nothing of this may commit."""
-        name, value = f"followed:{log}", followed_value(after)
+        name, value = f"{FOLLOWED}{log}", followed_value(after)
         if before is None:
             sql = "INSERT INTO tidings.meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING"
             return bool(await self._db.run(sql, name, value))
