@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from node_bullmq import Node, Run
 from redis_server import RedisServer
 from sending import Opening, envelope, ids, received
@@ -209,3 +210,51 @@ async def test_a_redis_killed_between_sending_and_working_keeps_every_job(
     assert len(set(ids(left))) == 200 - done
     assert own_redis.call("ZCARD", "bull:q:completed") == ":200"
     assert own_redis.call("LLEN", "bull:q:wait") == ":0"
+
+
+@pytest.mark.parametrize("ending", ["failed", "completed"])
+async def test_what_is_sent_again_comes_again_whatever_became_of_its_job(
+    redis: RedisServer, opened: Opening, node: Run, ending: str
+) -> None:
+    transport = await opened(redis.url(queue="q"))
+    sent = [envelope("a", UNICODE), envelope("b")]
+    assert await transport.send(sent) == []
+    first = node("work", redis.port, "q", fails=ending == "failed", count=2)
+    name = "failed" if ending == "failed" else "done"
+    assert [first.fact(name)[name] for _ in sent] == ["a", "b"]
+    first.kill()
+    states = {"a": ending, "b": ending}
+    assert node("look", redis.port, "q", ids=["a", "b"]).fact("counts")["states"] == states
+    assert await transport.send(sent[:1]) == []  # a repetition, as after a crash of the relay
+    assert node("look", redis.port, "q", ids=["a", "b"]).fact("counts")["states"] == states
+    assert await transport.send(sent[:1], again=True) == []
+    assert node("look", redis.port, "q", ids=["a", "b"]).fact("counts")["states"] == {"a": "waiting", "b": ending}
+    done = node("work", redis.port, "q", count=1).fact("done")
+    assert (done["done"], done["data"]) == ("a", json.loads(envelope_to_json(sent[0])))
+
+
+async def test_what_a_worker_has_right_now_is_sent_again_when_that_has_ended(
+    redis: RedisServer, opened: Opening, node: Run
+) -> None:
+    transport = await opened(redis.url(queue="q"))
+    await transport.send([envelope("a")])
+    worker = node("work", redis.port, "q", hold=3000, fails=True)
+    worker.fact("taken")
+    (refusal,) = await transport.send([envelope("a")], again=True)
+    assert (refusal.event_id, refusal.retryable) == ("a", True)
+    assert "A worker has the job" in refusal.reason
+    worker.fact("failed")
+    assert await transport.send([envelope("a")], again=True) == []
+    assert worker.fact("taken")["taken"] == "a"
+
+
+async def test_another_sources_job_of_the_same_id_stays_when_ours_is_sent_again(
+    redis: RedisServer, opened: Opening
+) -> None:
+    transport = await opened(redis.url(queue="q", inward="q"))
+    await transport.send([replace(envelope("a"), source=source) for source in ("theirs", "ours")])
+    await received(transport, 2)
+    assert await transport.send([replace(envelope("a"), source="ours")], again=True) == []
+    (delivery,) = await received(transport, 1)
+    assert envelope_from_json(delivery.body).source == "ours"
+    assert redis.call("ZCARD", "bull:q:completed") == ":2"

@@ -40,12 +40,14 @@ const commands = {
     const worker = new Worker(name, async (job) => {
       say({ taken: job.id });
       await later(options.hold ?? 0);
+      if (options.fails) throw new Error('as told');
       return { from: 'node' };
     }, {
       connection, prefix, concurrency: options.concurrency ?? 1,
       lockDuration: options.lock ?? 30000, stalledInterval: options.stalled ?? 30000,
     });
     worker.on('error', () => {});
+    worker.on('failed', (job) => say({ failed: job.id, attempts: job.attemptsMade }));
     worker.on('completed', async (job) => {
       say({ done: job.id, name: job.name, data: job.data, telemetry: job.opts.telemetry, attempts: job.opts.attempts });
       done += 1;

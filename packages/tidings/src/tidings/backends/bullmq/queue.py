@@ -109,6 +109,10 @@ class Queue:
         """Say whether a job carries an event of this source. One that is gone did: it was handled meanwhile."""
         return reply is None or _options(reply).source == source
 
+    def remove(self, job_id: str) -> bytes:
+        """Remove a job, whatever became of it, so that it can be added anew; the reply is 0 if a worker is at it."""
+        return self._call("removeJob", [self._key(job_id), self._key("repeat")], job_id, "0", self._start)
+
     def take(self, now_ms: int) -> bytes:
         """Lock the next job and hand it out; delayed jobs that are due come into the queue first."""
         return self._call("moveToActive", [*self._taking, self.marker], self._start, now_ms, self._active_options)

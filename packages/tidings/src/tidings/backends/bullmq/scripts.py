@@ -16,6 +16,7 @@ KEYS = {
     "moveStalledJobsToWait": 9,
     "moveToDelayed": 11,
     "extendLocks": 1,
+    "removeJob": 2,
 }
 """Script -> how many keys it takes, which is part of its file's name: another number is another script."""
 

@@ -40,6 +40,10 @@ MAX_DELAY = 30 * 86_400.0
 """Seconds that a job can be given back for."""
 
 
+BUSY = "A worker has the job of an earlier sending right now; it is sent again when that has ended."
+"""Why an event is not sent once more."""
+
+
 class _Out(Struct):
     """The last delivery of a job, not settled, and its receipt."""
 
@@ -123,7 +127,8 @@ class BullMQTransport:
     async def send(self, envelopes: Sequence[Envelope], *, again: bool = False) -> list[Refusal]:
         """Add events as jobs, many in one piece; an event whose job is there already is not added again.
 
-        `again` changes nothing: while the job is there it is worked on, or lies where an operator finds it.
+        Sent `again`, what is there of an earlier sending makes room, completed or failed; one that a worker has right
+        now is refused until that has ended.
         """
         refused: list[Refusal] = []
         jobs: list[tuple[Envelope, bytes]] = []
@@ -134,6 +139,10 @@ class BullMQTransport:
                 jobs.append((envelope, body))
             else:
                 refused.append(Refusal(envelope.id, reason, False))
+        if again:
+            busy = await self._make_room([envelope for envelope, _ in jobs])
+            refused += [Refusal(event_id, BUSY, True) for event_id in sorted(busy)]
+            jobs = [job for job in jobs if job[0].id not in busy]
         if jobs:
             # An id is its source's: of another service's event under it, BullMQ would say that it is there already.
             others = await self._add(jobs, [envelope.id for envelope, _ in jobs])
@@ -204,6 +213,16 @@ class BullMQTransport:
         return [
             job for job, options in zip(jobs, replies[1::2], strict=True) if not self._out.is_of(options, job[0].source)
         ]
+
+    async def _make_room(self, envelopes: Sequence[Envelope]) -> set[str]:
+        """Remove the jobs of events that are sent again; return the ids of events whose job a worker has."""
+        if not envelopes or self._out is None:
+            return set()
+        options = await self._sending.run([self._out.options_of(envelope.id) for envelope in envelopes])
+        own = [self._out.is_of(found, each.source) for found, each in zip(options, envelopes, strict=True)]
+        ids = [each.id if is_own else second_id(each) for each, is_own in zip(envelopes, own, strict=True)]
+        removed = await self._sending.run([self._out.remove(job_id) for job_id in ids])
+        return {each.id for each, reply in zip(envelopes, removed, strict=True) if not reply}
 
     def _refusal(self, envelope: Envelope, body: bytes) -> str | None:
         if self._out is None:
