@@ -64,6 +64,18 @@ class Bench:
 
         return {"standard: received and settled": [asyncio.run(self._on_a_queue("standard", drain))]}
 
+    def hot(self) -> Mapping[str, Sequence[float]]:
+        """Measure a FIFO queue when all events have one key, and when every second one has it."""
+        count = self._count // 5
+        cases: dict[str, Callable[[str], Any]] = {
+            "one key": lambda name: add(self._url(name), count, hot=1),
+            "every second event of one key": lambda name: add(self._url(name), count, hot=2),
+            "one key, aiobotocore, ten in a call": lambda name: raw_sqs.add(
+                self._endpoint, name, envelopes(count, hot=1), MAX_BATCH, fifo=True
+            ),
+        }
+        return {f"FIFO: {case}": [asyncio.run(self._on_a_queue("FIFO", measure))] for case, measure in cases.items()}
+
     async def _on_a_queue(self, kind: str, measure: Callable[[str], Any]) -> float:
         name = f"bench-{uuid.uuid4().hex[:8]}{KINDS[kind]}"
         await open_topology(self._url(name), world()).apply()
@@ -79,21 +91,21 @@ def world() -> World:
     return World(system_clock, Random(), uuid7_ids)
 
 
-def envelopes(count: int) -> list[Envelope]:
-    """Return orders in envelopes."""
+def envelopes(count: int, hot: int = 0) -> list[Envelope]:
+    """Return orders in envelopes; with `hot` every so many-th has the same key."""
     now = system_clock()
     return [
         Envelope(id=f"event-{number}", source="bench", type="bench.order.placed", time=now, correlation="bench",
-                 data=PAYLOAD, key=f"order-{number % ours.KEYS}")
+                 data=PAYLOAD, key="hot" if hot and number % hot == 0 else f"order-{number % ours.KEYS}")
         for number in range(count)
     ]  # fmt: skip
 
 
-async def add(url: str, count: int) -> float:
+async def add(url: str, count: int, hot: int = 0) -> float:
     """Send orders through the transport; return messages per second."""
     transport = open_transport(url, world())
     await transport.open()
-    orders = envelopes(count)
+    orders = envelopes(count, hot)
     began = time.perf_counter()
     for first in range(0, count, MAX_BATCH):
         assert not await transport.send(orders[first : first + MAX_BATCH])
@@ -157,7 +169,11 @@ def main() -> None:
         server = AwsServer(Path(folder)).start()
         try:
             bench = Bench(server.url, QUICK if args.quick else FULL)
-            cases = [*(Case(lambda kind=kind: bench.send(kind)) for kind in KINDS), Case(bench.receive)]
+            cases = [
+                *(Case(lambda kind=kind: bench.send(kind)) for kind in KINDS),
+                Case(bench.receive),
+                Case(bench.hot),
+            ]
             results = run_rounds(cases, 1 if args.quick else args.rounds)
         finally:
             server.kill()
