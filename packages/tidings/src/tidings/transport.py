@@ -16,7 +16,8 @@ class Capabilities(Struct, frozen=True):
     received, and not settled, given back or extended for so long, comes again to anybody; None: the transport keeps it
     as long as it is open, and nobody need extend it. `max_delay`: seconds that `give_back` can keep a message away at
     most; 0: it comes again at once. `dedup_seconds`: of one event (one source and id) sent twice within them one comes;
-    0: both may. `fan_out`: what is sent once can come to several queues. `receives`: False if this one only sends.
+    0: both may. `ascii`: an envelope is encoded in ASCII, which is larger where it holds other characters. `fan_out`:
+    what is sent once can come to several queues. `receives`: False if this one only sends.
     """
 
     ordered_by_key: bool
@@ -25,6 +26,7 @@ class Capabilities(Struct, frozen=True):
     lease_seconds: float | None = None
     max_delay: float = 0.0
     dedup_seconds: float = 0.0
+    ascii: bool = False
     fan_out: bool = False
     receives: bool = True
 

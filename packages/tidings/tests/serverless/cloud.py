@@ -105,11 +105,18 @@ class Flow:
 
     @asynccontextmanager
     async def running(
-        self, queue: Queue, *, seconds: float = 3.0, concurrency: int = 2, kill_at: str = "", **options: Any
+        self,
+        queue: Queue,
+        *,
+        seconds: float = 3.0,
+        concurrency: int = 2,
+        kill_at: str = "",
+        outcomes: str = "",
+        **options: Any,
     ) -> AsyncIterator["Flow"]:
         """Let the function handle what is in a queue."""
         variables = {
-            "TRANSPORT": self.redis.url(queue="labels"), "OUTCOMES": self.cloud.outcomes,
+            "TRANSPORT": self.redis.url(queue="labels"), "OUTCOMES": outcomes or self.cloud.outcomes,
             "NOTES": str(self.folder / "notes"), "KILLED": str(self.folder / "killed"), "KILL_AT": kill_at,
         }  # fmt: skip
         function = LambdaFunction(

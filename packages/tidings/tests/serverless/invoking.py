@@ -63,18 +63,19 @@ class Context:
 
 
 class Invoking:
-    """One function over a folder of outcomes. `calls` is what its handlers have noted there."""
+    """One function over a folder of outcomes. `calls` is what its handlers have noted there, `url` its transport."""
 
     def __init__(self, folder: Path, queue: str, subscribe: Callable[[Service], None]) -> None:
         self.folder = folder
         self.queue = queue
+        self.url = f"memory://{queue}?in=nothing"
         self._subscribe = subscribe
         self.calls: list[Any] = []
         self._handlers: list[LambdaHandler] = []
 
     def function(self, blobs: str | None = None, margin: float = 0.2) -> LambdaHandler:
         """Return another instance of the function, as another process of AWS is."""
-        service = Service("labels", store="none://", transport=f"memory://{self.queue}?in=nothing", blobs=blobs)
+        service = Service("labels", store="none://", transport=self.url, blobs=blobs)
         self._subscribe(service)
         handler = lambda_handler(service, outcomes=(self.folder / "blobs").as_uri(), margin=timedelta(seconds=margin))
         self._handlers.append(handler)

@@ -14,7 +14,7 @@ from tidings.consuming.pipeline import Pipeline
 from tidings.consuming.subscription import TRANSACTION, Subscription
 from tidings.consuming.work import Work
 from tidings.errors import DeliveryTimeoutError, HandlerError, LeaseLostError, ServiceError, TransportError
-from tidings.events import Envelope, envelope_to_json
+from tidings.events import Envelope, envelope_to_ascii, envelope_to_json
 from tidings.points import reach
 from tidings.publishing.outbox import Outbox
 from tidings.publishing.producer import Cause, Producer, StableIds
@@ -151,7 +151,8 @@ class StorelessRunner:
                 f"{self.subscription.name} publishes {event.type}, and the service has no transport: pass transport= "
                 "to Service."
             )
-        size, most = len(envelope_to_json(event)), self._transport.capabilities.max_bytes
+        can = self._transport.capabilities
+        size, most = len(envelope_to_ascii(event) if can.ascii else envelope_to_json(event)), can.max_bytes
         if size > most and self._blobs is None:
             raise TransportError(
                 f"{event.type} would be {size} bytes, more than the {most} that the transport carries: give the "

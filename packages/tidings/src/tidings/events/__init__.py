@@ -6,6 +6,7 @@ from tidings.events.codec import (
     decode_event,
     encode_event,
     envelope_from_json,
+    envelope_to_ascii,
     envelope_to_json,
 )
 from tidings.events.declaration import FOREVER, INTERNAL, EventType, parse_version
@@ -37,6 +38,7 @@ __all__ = [
     "derive_id",
     "encode_event",
     "envelope_from_json",
+    "envelope_to_ascii",
     "envelope_to_json",
     "event_type",
     "key_of",

@@ -155,6 +155,25 @@ def envelope_to_json(envelope: Envelope) -> bytes:
     return _encoder.encode(document)
 
 
+def envelope_to_ascii(envelope: Envelope) -> str:
+    """Return CloudEvents JSON in ASCII, for brokers that refuse some characters.
+
+    Data that is not ASCII goes as `data_base64`, so that it arrives byte for byte; attributes are escaped.
+    """
+    text = envelope_to_json(envelope)
+    if text.isascii():
+        return text.decode()
+    if not envelope.data.isascii():
+        bare = envelope_to_json(msgspec.structs.replace(envelope, data=b"0"))
+        text = bare.removesuffix(b'"data":0}') + b'"data_base64":"' + base64.b64encode(envelope.data) + b'"}'
+    return "".join(sign if sign.isascii() else _escaped(sign) for sign in text.decode())
+
+
+def _escaped(sign: str) -> str:
+    units = sign.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+
+
 def envelope_from_json(document: bytes) -> Envelope:
     """Return the envelope in a CloudEvents 1.0 structured-mode JSON document that an outsider wrote.
 

@@ -2,14 +2,13 @@
 
 import hashlib
 import re
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from tidings.events import Envelope, envelope_to_json
+from tidings.events import Envelope, envelope_to_ascii
 from tidings.events.trace import is_traceparent
 
 DIGEST = "sha256"
@@ -42,7 +41,7 @@ class _Notification(Struct):
 
 def message_of(envelope: Envelope, again: str) -> Message:
     """Return the message of an envelope; `again` is empty, or says which repeated sending this is."""
-    body = _ascii(envelope)
+    body = envelope_to_ascii(envelope)
     attributes = {DIGEST: _sha256(body), "type": envelope.type}
     for name in ("traceparent", "tracestate"):
         if value := getattr(envelope, name):
@@ -58,25 +57,6 @@ def message_of(envelope: Envelope, again: str) -> Message:
         once=_sha256("\0".join((envelope.source, envelope.id, again))),
         size=size,
     )
-
-
-def _ascii(envelope: Envelope) -> str:
-    """Return CloudEvents JSON in ASCII: SQS refuses some characters, and counts bytes.
-
-    Data that is not ASCII goes as `data_base64`, so that it arrives byte for byte; attributes are escaped.
-    """
-    text = envelope_to_json(envelope)
-    if text.isascii():
-        return text.decode()
-    if not envelope.data.isascii():
-        bare = envelope_to_json(msgspec.structs.replace(envelope, data=b"0"))
-        text = bare.removesuffix(b'"data":0}') + b'"data_base64":"' + b64encode(envelope.data) + b'"}'
-    return "".join(sign if sign.isascii() else _escaped(sign) for sign in text.decode())
-
-
-def _escaped(sign: str) -> str:
-    units = sign.encode("utf-16-be").hex()
-    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def _group(key: str) -> str:

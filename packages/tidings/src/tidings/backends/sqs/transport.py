@@ -35,6 +35,7 @@ class SQSTransport:
             lease_seconds=float(address.lease),
             max_delay=float(MAX_DELAY),
             dedup_seconds=DEDUP_SECONDS if sent_to and all(name.endswith(FIFO) for name in sent_to) else 0.0,
+            ascii=True,
             fan_out=True,
             receives=bool(address.inward),
         )
