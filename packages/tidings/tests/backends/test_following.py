@@ -211,13 +211,19 @@ async def test_of_another_log_nothing_is_passed_either_that_only_another_release
             assert sorted(numbers) == [*range(120), *range(1000, 1200)]
 
 
-async def test_what_a_service_has_sent_itself_does_not_come_back(files: tuple[str, str]) -> None:
+async def test_what_a_service_has_sent_itself_does_not_come_back(
+    files: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     service, moves = figures(files)
-    other = shop(files[0], name="figures")  # as if it had come to that log by a transport
-    async with other:
-        await sell(other, range(3))
-        async with service:
-            assert await seen(service, moves) == []
+    other = shop(files[0], name="figures")
+    async with other, service:
+        own = await service.publish(Sold(item="i1", number=1))
+        await other.publish(Sold(item="i1", number=1), id=own.id)  # as if it had come there by a transport
+        assert await seen(service, moves) == [1]
+        assert "name of its own" not in caplog.text
+        await sell(other, range(60))  # of another service with the same name
+        assert await seen(service, moves) == [1]
+        assert caplog.text.count("name of its own") == 1
 
 
 async def test_work_and_ordered_handlers_follow_too(files: tuple[str, str]) -> None:

@@ -59,6 +59,7 @@ class Following:
         self._known: dict[str, int] = {}  # as written, also of types that only another release takes
         self._positions: dict[str, int] | None = None
         self._moved = asyncio.Event()
+        self._told = False
         self._stopping = False
 
     def stop(self) -> None:
@@ -114,12 +115,27 @@ class Following:
         # Types that were added later are read up to where the others are; from there on all are read together.
         scanned = min([page.scanned, *(position for position in positions.values() if position > after)])
         records = [record for record in page.records if record.position <= scanned]
+        await self._tell_of_a_name_twice(records)
         moved = {**positions, **dict.fromkeys(types, scanned)}
         if records or scanned - min(self._known.get(name, 0) for name in self._types) > LAG_KEPT:
             await self._land(records, moved)
         self._positions = moved
         self._moved.set()
         return scanned > after
+
+    async def _tell_of_a_name_twice(self, records: Sequence[Record]) -> None:
+        """Warn, once, where another service has this one's name: its events are taken for one's own, and passed by."""
+        ours = next((one.envelope for one in records if one.envelope.source == self._source), None)
+        if ours is None or self._told or await self._store.reading.find(ours.id):
+            return
+        self._told = True
+        log.warning(
+            "%s has events of a service named %s, as this one is, which are not in its own log (%s is the first). They "
+            "do not land: give this service a name of its own; or its log was restored, and has forgotten them.",
+            self._log.name,
+            self._source,
+            ours.id,
+        )
 
     async def _land(self, records: Sequence[Record], moved: dict[str, int]) -> None:
         """Write events and how far they were read in one transaction; raises LeaseLostError if another was faster."""
