@@ -73,3 +73,21 @@ def test_what_differs_is_named_and_put_right_and_what_nobody_asked_for_stays(
     has = sqs.get_queue_attributes(QueueUrl=inward, AttributeNames=["All"])["Attributes"]
     assert [each["Sid"] for each in json.loads(has["Policy"])["Statement"]] == ["mine", "tidings"]
     assert (has["FifoQueue"], has["FifoThroughputLimit"]) == ("true", "perMessageGroupId")
+
+
+@pytest.mark.parametrize("how", ["nobody", "nowhere"])
+def test_a_broker_that_cannot_be_asked_is_told_in_three_lines(
+    topology: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    if how == "nobody":
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    else:
+        monkeypatch.delenv("AWS_DEFAULT_REGION")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    code, said = topology("check")
+    assert code == (3 if how == "nobody" else 4), said
+    assert ("Give this process a role or a key" if how == "nobody" else "set AWS_DEFAULT_REGION") in said
+    assert "Traceback" not in said
+    assert "Unclosed" not in said

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from tidings.backends.postgres import PostgresStore, open_store, partitions
+from tidings.backends.postgres import upkeep as upkeep_module
 from tidings.backends.postgres.driver import HeldSession
 from tidings.events import Envelope
 from tidings.rows import DEAD, DISCARDED, Held, LaneStep, SubscriptionRow
@@ -151,6 +152,21 @@ async def test_a_class_without_a_partition_takes_events_and_gets_one_with_them(s
     await store.publish([envelope(9, DAY, keep="3600000")])
     assert await rows_in(store, "log_keep_3600000_0") == 4
     assert await positions(store) == [1, 2, 3, 4]
+
+
+async def test_classes_that_others_name_get_only_so_many_partitions(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep_module, "MOST_CLASSES", 3)
+    past, foreign = 2 * DAY, [str(number) for number in range(60, 70)]
+    async with store.transaction() as statements:
+        await statements.append([envelope(number, past, keep) for number, keep in enumerate(foreign)])
+    await upkeep(store, "7200")
+    await upkeep(store, "7200")
+    made = {name.split("_")[2] for name in await tables(store)}
+    assert {KEEP, "7200"} < made, "what a service declares always gets its own"
+    assert len(made) == 3
+    assert await positions(store) == [], "past all the same"
 
 
 async def test_events_beyond_the_ranges_come_into_ranges_later(store: PostgresStore) -> None:

@@ -77,11 +77,14 @@ class FolderBlobs:
             try:
                 os.link(new, path)
             except FileExistsError:
-                return False
+                won = False
+            else:
+                won = True
         finally:
             new.unlink(missing_ok=True)
+        # Whoever lost goes by the winner's content, whose name may not be on the disk yet.
         _sync_folders(path.parent, self._folder)
-        return True
+        return won
 
 
 def _safe(part: str) -> str:

@@ -5,6 +5,7 @@ import re
 import click
 
 from tidings.errors import (
+    BlobsError,
     EnvelopeError,
     EventDefinitionError,
     OperationError,
@@ -14,10 +15,12 @@ from tidings.errors import (
     StoreError,
     StrictJSONError,
     TidingsError,
+    TransportError,
 )
 
 OK, NOT_SO, USAGE, STORE, SERVICE, BUG = 0, 1, 2, 3, 4, 70
-"""Exit codes: done; not found, different, or not confirmed; wrong usage; the store; the service's code; a bug."""
+"""Exit codes: done; not found, different, or not confirmed; wrong usage; the store or the broker; the service's code; a
+bug."""
 
 _CODES: dict[type[TidingsError], int] = {
     OperationError: NOT_SO,
@@ -26,6 +29,8 @@ _CODES: dict[type[TidingsError], int] = {
     ProjectionError: NOT_SO,
     StatementError: SERVICE,
     StoreError: STORE,
+    TransportError: STORE,
+    BlobsError: STORE,
     ServiceError: SERVICE,
     EventDefinitionError: SERVICE,
 }

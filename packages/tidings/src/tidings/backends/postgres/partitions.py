@@ -29,8 +29,16 @@ AHEAD = 4
 AT_ONCE = 5000
 """Rows that one transaction deletes at most where they cannot be dropped whole."""
 
+MOST_CLASSES = 50
+"""Retention classes that get partitions unasked. Who sends us messages names any number of them; their rows past it are
+deleted one by one, as those of any class without a partition."""
+
 LOCK_TIMEOUT = "2s"
 
+_CLASSES = """
+SELECT substring(relname FROM '^log_keep_([0-9]+)$') FROM pg_inherits JOIN pg_class leaf ON leaf.oid = inhrelid
+ WHERE inhparent = 'tidings.log'::regclass AND relname ~ '^log_keep_[0-9]+$'
+"""
 _RANGES = """
 SELECT relname, bounds[1]::bigint, bounds[2]::bigint FROM (
   SELECT leaf.relname,
@@ -87,6 +95,10 @@ class Partitions:
             self.left.append(str(error))
             return None
 
+    async def classes(self) -> set[str]:
+        """Return the retention classes that have a partition."""
+        return set(await self._step(_classes) or [])
+
     async def ensure(self, keep: str, head: int) -> None:
         """Make the partition of a retention class, and its ranges from the newest position on."""
         await self._step(_ensure_class, keep)
@@ -122,6 +134,10 @@ class Partitions:
 async def ranges(session: HeldSession, keep: str) -> list[Range]:
     """Return the ranges of a retention class, by position."""
     return [Range(row[0], row[1], row[2]) for row in await session.rows(_RANGES, f"tidings.{class_table(keep)}")]
+
+
+async def _classes(session: HeldSession) -> list[str]:
+    return [row[0] for row in await session.rows(_CLASSES)]
 
 
 async def _is_there(session: HeldSession, table: str) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from tidings.backends.postgres.fence import Fence
-from tidings.backends.postgres.partitions import Partitions
+from tidings.backends.postgres.partitions import MOST_CLASSES, Partitions
 from tidings.events import FOREVER
 from tidings.statements import Statements
 
@@ -37,7 +37,10 @@ async def keep_up(
     await fence.head()
     head, dropped = fence.safe, {}
     floor = min([*(await reading.floors()).values(), head])
-    for keep in sorted({*keeps, *await reading.keeps()} - {FOREVER}):
-        await partitions.ensure(keep, head)
+    wanted = {*keeps, *await partitions.classes()} - {FOREVER}
+    for keep in sorted({*wanted, *await reading.keeps()} - {FOREVER}):
+        if keep in wanted or len(wanted) < MOST_CLASSES:
+            wanted.add(keep)
+            await partitions.ensure(keep, head)
         dropped[keep] = await partitions.drop(keep, floor, head, now - int(keep) * 1_000_000, progress)
     return dropped

@@ -84,6 +84,7 @@ class Calls:
             if self._address.topics or self._address.sources:
                 self.sns = await client("sns", ANSWER_SECONDS)
         except (NoRegionError, ValueError) as error:
+            await self._clients.aclose()
             raise ServiceError(
                 f"AWS cannot be used: {error}. Say region=… in the transport's URL, or set AWS_DEFAULT_REGION; an "
                 "endpoint=… begins with http:// or https://."
