@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from accounts import Deposited, Troubles, balances, bank
+from accounts import Deposited, balances, bank
 from msgspec import Struct
 
 from tidings import (
@@ -211,15 +211,12 @@ async def test_the_live_version_is_read_also_when_it_is_swapped_and_dropped_mean
 
 async def test_what_does_not_come_in_time_says_so(store_url: str) -> None:
     service = bank(store_url)
-    view = balances(service, troubles=Troubles())
-    paying(service, view)
-    async with service:
-        await service.ask(BalanceOf(account="ann"), after=await service.publish(Deposited(account="ann", cents=1)))
-        await service.store.run(lambda said: said.pause("balances@1", "me", "a test"))
-        late = await service.publish(Deposited(account="ann", cents=1))
+    paying(service, balances(service))
+    async with service.running(consumers=False):  # nobody keeps the projection
+        late = await service.execute(Pay(account="ann", cents=1))
         with pytest.raises(ProjectionLagError, match=r"balances has not handled position \d+ within 0.2 s"):
             await service.ask(BalanceOf(account="ann"), after=late, patience=timedelta(seconds=0.2))
-        assert await service.ask(BalanceOf(account="ann")) in (1, 2)
+        assert await service.ask(BalanceOf(account="ann")) == 0
 
 
 async def test_a_query_that_stays_open_for_too_long_is_ended(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from tidings import (
     RequestError,
     Service,
     ServiceError,
+    StatementError,
     StreamConflictError,
     StrictJSONError,
     Transaction,
@@ -162,6 +163,7 @@ async def test_in_a_transaction_of_ones_own_it_commits_with_the_rest_and_is_undo
 
 async def test_one_that_is_cut_off_takes_its_transaction_with_it(store_url: str) -> None:
     async with bank(store_url) as service:
+        written = asyncio.Event()
 
         class Wait(Command):
             """Writes, and does not end."""
@@ -169,13 +171,16 @@ async def test_one_that_is_cut_off_takes_its_transaction_with_it(store_url: str)
         @service.handle(Wait)
         async def wait(command: Wait, tx: Transaction) -> None:
             await tx.execute("INSERT INTO notes VALUES ('half')")
+            written.set()
             await asyncio.Event().wait()
 
-        with pytest.raises(Exception, match="cut off"):
+        with pytest.raises(StatementError, match="cut off"):
             async with service.transaction() as tx:
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.05):
-                        await service.execute(Wait(), id="w", tx=tx)
+                executing = asyncio.ensure_future(service.execute(Wait(), id="w", tx=tx))
+                await written.wait()
+                executing.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await executing
         assert await notes(service) == []
 
 
