@@ -55,8 +55,8 @@ class Remembering(Publisher):
         appended itself. Raises StreamArchivedError unless `archived` is said.
         """
         pages = pages_of_stream(
-            await self._statements(tx), stream, after=after, before=NO_END if before is None else before, since=_micro(since),
-            backward=backward, archived=archived,
+            await self._statements(tx), stream, after=after, before=NO_END if before is None else before,
+            since=_micro(since), backward=backward, archived=archived,
         )  # fmt: skip
         with Told(self.store):
             reader = Reader(self.registry)
