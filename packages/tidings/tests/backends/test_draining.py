@@ -335,6 +335,6 @@ async def test_draining_keeps(promise: Promise, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", BUGS)
 async def test_a_planted_bug_breaks_its_promise(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Place, "patience", 1.5)
+    monkeypatch.setattr(Place, "patience", 1.0)
     with planted(name, BUGS), pytest.raises((AssertionError, TimeoutError)):
         await BROKEN[name](tmp_path)
