@@ -17,7 +17,7 @@ REFUSED = "tidings.refused"
 stays on its log."""
 
 
-class Record(Struct, frozen=True):
+class Record(Struct, frozen=True, gc=False):
     """An event in the log, at its global position."""
 
     position: int
@@ -186,7 +186,10 @@ class Scheduled(Struct, frozen=True):
 
 
 class Append(Struct, frozen=True):
-    """Events for the end of a stream that is at version `expected`: 0 for one that is not there yet, None for any."""
+    """Events for the end of a stream that is at version `expected`: 0 for one that is not there yet, None for any.
+
+    Where that is a number, the envelopes may have their versions already.
+    """
 
     stream: str
     expected: int | None
@@ -195,6 +198,8 @@ class Append(Struct, frozen=True):
     def placed(self, head: int) -> list[Envelope]:
         """Return the envelopes with their versions in the stream, the last of which is its head."""
         first = head - len(self.envelopes) + 1
+        if self.envelopes[0].stream_version == first:
+            return list(self.envelopes)
         return [replace(envelope, stream_version=version) for version, envelope in enumerate(self.envelopes, first)]
 
 

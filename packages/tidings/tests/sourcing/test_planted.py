@@ -15,8 +15,9 @@ from account import Account, AccountCreated, Deposit, MoneyDeposited, Withdraw, 
 
 from tidings import NO_STREAM, Event, Service, Snapshots, StreamConflictError
 from tidings.backends.postgres import open_store as open_postgres
+from tidings.backends.postgres.driver import HeldSession
 from tidings.backends.sqlite import open_store as open_sqlite
-from tidings.backends.sqlite.statements import streams
+from tidings.backends.sqlite.statements import log, streams
 from tidings.publishing.appending import wrap_for_stream
 from tidings.publishing.transaction import Transaction
 from tidings.rows import SnapshotRow
@@ -88,6 +89,24 @@ async def test_a_head_that_is_looked_at_first_and_moved_later(postgres_url: str,
     planted = Planted(postgres_url, CHECK_THEN_ACT)
     with pytest.raises(AssertionError):
         await planted.test_of_transactions_at_once_one_wins_and_the_others_go_on(tmp_path)
+
+
+async def test_columns_of_the_first_event_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What later events say besides is lost."""
+    monkeypatch.setattr(log, "present", lambda rows: [n for n, value in enumerate(rows[0]) if value is not None])
+    planted = Planted(f"sqlite:///{tmp_path}/planted.db")
+    with pytest.raises(AssertionError):
+        await planted.test_many_events_at_once_keep_their_order_and_all_that_they_say(tmp_path)
+
+
+@pytest.mark.parametrize("bug", [lambda rows: rows[::-1], lambda rows: rows[:-1]], ids=["turned", "short"])
+async def test_rows_that_are_copied_otherwise(
+    bug: Any, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = HeldSession.copy
+    monkeypatch.setattr(HeldSession, "copy", lambda self, table, names, rows: copy(self, table, names, bug(rows)))
+    with pytest.raises(AssertionError):
+        await Planted(postgres_url).test_many_events_at_once_keep_their_order_and_all_that_they_say(tmp_path)
 
 
 async def append_before_the_check(self: Transaction, stream: str, events: Sequence[Event], *, expected: Any) -> Any:

@@ -47,7 +47,7 @@ _PLANE_ENDS = "".join(chr(plane << 16 | end) for plane in range(17) for end in (
 _FORBIDDEN = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_PLANE_ENDS}]")
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """An event on its way: CloudEvents 1.0 attributes and the event's JSON.
 
     `time` is aware, UTC, to the microsecond. `key` is what order is kept by, `share` whose turn it is

@@ -38,18 +38,25 @@ def wrap_for_stream(
         raise ServiceError(f"append() to stream {stream!r} got no events: pass at least one.")
     if not isinstance(expected, str) and expected < 0:
         raise ServiceError(f"append(expected={expected}) is no version: pass a number from 0 (NO_STREAM) on, or ANY.")
-    envelopes = tuple(_wrapped(producer, stream, event, cause, ids) for event in events)
-    return Append(stream, None if isinstance(expected, str) else expected, envelopes)
+    at = None if isinstance(expected, str) else expected
+    now = producer.now()  # they become facts together
+    envelopes = tuple(
+        [
+            producer.wrap(event, cause, ids.next() if ids else None, stream, None if at is None else at + nth, now)
+            for nth, event in enumerate(events, 1)
+        ]
+    )
+    for envelope in envelopes:
+        if envelope.keep != FOREVER:
+            raise _not_forever(envelope, stream)
+    return Append(stream, at, envelopes)
 
 
-def _wrapped(producer: Producer, stream: str, event: Event, cause: Cause, ids: StableIds | None) -> Envelope:
-    envelope = producer.wrap(event, cause, ids.next() if ids else None, stream)
-    if envelope.keep != FOREVER:
-        raise EventEncodeError(
-            f"{envelope.type} cannot be appended to stream {stream!r}: its class says keep=…, so its events are "
-            'dropped one day, and a stream with gaps tells another story. Leave keep= out ("forever"), or publish() it.'
-        )
-    return envelope
+def _not_forever(envelope: Envelope, stream: str) -> EventEncodeError:
+    return EventEncodeError(
+        f"{envelope.type} cannot be appended to stream {stream!r}: its class says keep=…, so its events are "
+        'dropped one day, and a stream with gaps tells another story. Leave keep= out ("forever"), or publish() it.'
+    )
 
 
 async def refusal(statements: StreamStatements, append: Append) -> StreamError:

@@ -101,9 +101,8 @@ async def load(
         state, version = kept or (state, version)
     begun = version
     evolve: Callable[[S, Any], S] = decider.evolve
-    event = reading.event
     async for rows in pages_of_stream(statements, stream, after=version):
-        for row in rows:
-            state = evolve(state, event(row))
+        for event in reading.events(rows):
+            state = evolve(state, event)
         version = rows[-1][2]
     return Loaded(decider.after(state, before), version + len(before), begun)

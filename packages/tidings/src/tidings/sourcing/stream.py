@@ -11,8 +11,8 @@ from tidings.events import Envelope, Event, Registry, decode_event, event_type, 
 from tidings.statements import RecordedRow, StreamStatements
 from tidings.world import moment
 
-PAGE = 1000
-"""Events that one statement reads at most: on SQLite the loop waits some 3 ms for them."""
+PAGE = 500
+"""Events that one statement reads at most: on SQLite the loop waits some 1.5 ms for them."""
 
 NO_END = 2**62
 """A version after every other."""
@@ -47,19 +47,40 @@ class Reader:
         self._registry = registry
         self._decoders: dict[tuple[str, str], Callable[[bytes], Event] | None] = {}
 
-    def event(self, row: RecordedRow) -> Event:
-        """Return the event of a row; raises ParkedEventError, EventDecodeError."""
-        kind = row[3], row[4]
-        try:
-            decode = self._decoders[kind]
-        except KeyError:
-            decode = self._decoders[kind] = self._decoder(*kind)
-        if decode is not None:
+    def events(self, rows: Iterable[RecordedRow]) -> list[Event]:
+        """Return the events of rows; raises ParkedEventError, EventDecodeError."""
+        found: list[Event] = []
+        name = version = decode = None
+        for row in rows:
+            # Most follow one of their own kind: to look each one's up by name would take a third of the time.
+            if row[3] != name or row[4] != version:
+                name, version = row[3], row[4]
+                decode = self._known_decoder(name, version)
             try:
-                return decode(row[10])
+                event = decode(row[10]) if decode is not None else None
             except Exception:
-                pass
+                event = None
+            found.append(event if event is not None else self._any(row))
+        return found
+
+    def recorded(self, rows: Sequence[RecordedRow]) -> list[Recorded]:
+        """Return the events of rows, each with its place; raises as `events` does."""
+        return [
+            Recorded(event, position, stream, number, id, source, time, correlation, causation)
+            for event, (position, stream, number, _, _, id, source, time, correlation, causation, _) in zip(
+                self.events(rows), rows, strict=True
+            )
+        ]
+
+    def _any(self, row: RecordedRow) -> Event:
+        """Return the event of any row, or say why it cannot be read."""
         return decode_event(_envelope(row), self._registry)
+
+    def _known_decoder(self, name: str, version: str) -> Callable[[bytes], Event] | None:
+        kind = name, version
+        if kind not in self._decoders:
+            self._decoders[kind] = self._decoder(name, version)
+        return self._decoders[kind]
 
     def _decoder(self, name: str, version: str) -> Callable[[bytes], Event] | None:
         """Return what reads the bytes as they are; None where upcasters must come between."""
@@ -67,11 +88,6 @@ class Reader:
         if cls is None or parsed is None or parsed[0] != event_type(cls).major:
             return None
         return reader(cls).decode
-
-    def recorded(self, rows: Iterable[RecordedRow]) -> list[Recorded]:
-        """Return the events of rows, each with its place."""
-        event = self.event
-        return [Recorded(event(row), row[0], row[1], row[2], row[5], row[6], row[7], row[8], row[9]) for row in rows]
 
 
 def _envelope(row: RecordedRow) -> Envelope:

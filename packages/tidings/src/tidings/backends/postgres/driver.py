@@ -316,6 +316,16 @@ class HeldSession:
         except Exception as error:
             raise self._ours(error) from error
 
+    async def copy(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write rows into a table of ours, in their order."""
+        try:
+            await self._begin()
+            await self.connection.copy_records_to_table(
+                table, schema_name="tidings", columns=columns, records=rows, timeout=self._patience
+            )
+        except Exception as error:
+            raise self._ours(error) from error
+
     async def script(self, sql: str) -> None:
         """Execute several statements."""
         try:

@@ -32,7 +32,7 @@ from tidings.backends.postgres.notices import Notices
 from tidings.backends.postgres.partitions import Partitions
 from tidings.backends.postgres.shared import SharedCommits
 from tidings.backends.postgres.statements import AskingStatements, PostgresStatements
-from tidings.backends.postgres.statements.log import APPEND_ONE
+from tidings.backends.postgres.statements.log import APPEND_ONE, MANY
 from tidings.errors import StoreBusyError, StoreUnavailableError, TransactionError
 from tidings.events import Envelope
 from tidings.hosts import pid_exists, this_host
@@ -214,10 +214,11 @@ class PostgresStore:
         await self._shared.publish(envelopes)
 
     async def append(self, append: Append) -> int | None:
-        """Append to a stream in a group commit; alone, where another transaction has it."""
+        """Append to a stream in a group commit; alone, where another transaction has it, or what is much."""
         self._refuse_inside()
-        with suppress(StoreBusyError):
-            return await self._shared.append(append)
+        if len(append.envelopes) < MANY:
+            with suppress(StoreBusyError):
+                return await self._shared.append(append)
         return await self.run(partial(append_to_stream, append=append))
 
     @asynccontextmanager

@@ -61,6 +61,22 @@ class StreamSuite(Opening):
             assert places == [("a", "s", 1), ("b", "s", 2), ("plain", None, None)]
             assert (await store.reading.find("b"))[0].envelope == envelope("b", key="s", stream="s", stream_version=2)
 
+    async def test_many_events_at_once_keep_their_order_and_all_that_they_say(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            odd: dict[int, dict[str, Any]] = {1: {"extensions": {"a": "b"}, "subject": "s"}, 200: {"causation": "c"}}
+            some = [envelope(f"{n:03}", stream="s", key=["k", None][n % 2], **odd.get(n, {})) for n in range(300)]
+            assert await store.append(Append("s", 7, tuple(some))) is None
+            assert await store.append(Append("s", 0, tuple(some))) == 300
+            assert await store.append(Append("s", 0, tuple(some))) is None
+            plain = [replace(one, id=f"+{one.id}", stream=None) for one in some]
+            with pytest.raises(LookupError):
+                async with store.transaction() as s:
+                    await s.append(plain)
+                    raise LookupError
+            await store.publish(plain)
+            seen = [one.envelope for one in await store.reading.recent(0, 999)]
+            assert seen == [replace(one, stream_version=n) for n, one in enumerate(some, 1)] + plain
+
     async def test_of_several_appends_at_once_one_wins_and_the_others_hear_of_it(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             for turn in range(5):

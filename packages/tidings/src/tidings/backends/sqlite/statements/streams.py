@@ -16,8 +16,11 @@ _MOVE_ANY = (
     "INSERT INTO tidings_stream (stream, version) VALUES (?1, ?2) ON CONFLICT (stream) "
     "DO UPDATE SET version = version + excluded.version WHERE archived IS NULL RETURNING version"
 )
-_NOT_ARCHIVED = (
-    "NOT EXISTS (SELECT 1 FROM tidings_stream s WHERE s.stream = tidings_log.stream AND s.archived IS NOT NULL)"
+_NOT_ARCHIVED = "NOT EXISTS (SELECT 1 FROM tidings_stream WHERE stream = ?1 AND archived IS NOT NULL)"
+# Mostly none is, which one look at the index tells.
+_NONE_ARCHIVED = (
+    "(NOT EXISTS (SELECT 1 FROM tidings_stream WHERE archived IS NOT NULL) OR NOT EXISTS "
+    "(SELECT 1 FROM tidings_stream s WHERE s.stream = tidings_log.stream AND s.archived IS NOT NULL))"
 )
 _OF_PREFIX = "(?1 = '' OR substr(stream, 1, length(?1)) = ?1)"
 _KEEP = """
@@ -94,7 +97,7 @@ class StreamStatements(Speaker):
         return int(self._db.rows("SELECT ifnull(max(position), 0) FROM tidings_log")[0][0])
 
     def _some(self, prefix: str, after: int, last: int, limit: int, order: str, *, archived: bool) -> list[RecordedRow]:
-        which = "" if archived else f"AND {_NOT_ARCHIVED} "
+        which = "" if archived else f"AND {_NONE_ARCHIVED} "
         sql = (
             f"SELECT {RECORDED_COLUMNS} FROM tidings_log WHERE position > ?2 AND position <= ?3 AND stream IS NOT NULL "
             f"AND {_OF_PREFIX} {which}ORDER BY position {order} LIMIT ?4"
