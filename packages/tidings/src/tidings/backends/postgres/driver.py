@@ -149,8 +149,13 @@ def _unwanted(opening: "asyncio.Task[asyncpg.Connection[Any]]") -> None:
 
 
 @asynccontextmanager
-async def borrowed(pool: "asyncpg.Pool[Any]") -> "AsyncIterator[asyncpg.Connection[Any]]":
-    """Borrow a connection of the pool; raises StoreUnavailableError."""
+async def borrowed(
+    pool: "asyncpg.Pool[Any]", *, answer_first: bool = False
+) -> "AsyncIterator[asyncpg.Connection[Any]]":
+    """Borrow a connection of the pool; raises StoreUnavailableError.
+
+    `answer_first`: whoever waits for the answer does not wait until the connection is back.
+    """
     async with connecting():
         connection = await pool.acquire()
     try:
@@ -159,14 +164,17 @@ async def borrowed(pool: "asyncpg.Pool[Any]") -> "AsyncIterator[asyncpg.Connecti
         end(connection)  # after a failover the next one leads to the new primary
         raise
     finally:
-        _give_back(pool, connection)
+        if answer_first:
+            _give_back(pool, connection)
+        else:
+            await pool.release(connection)
 
 
 _giving_back: set["asyncio.Task[None]"] = set()
 
 
 def _give_back(pool: "asyncpg.Pool[Any]", connection: Any) -> None:
-    """Give a connection back, without waiting for it: whoever has their answer need not wait two rounds of the loop.
+    """Give a connection back, without waiting for it, which takes two rounds of the loop.
 
     Closing the pool waits for it. A connection that cannot be given back is closed by then, and no error of anybody's.
     """

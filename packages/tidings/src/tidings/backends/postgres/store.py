@@ -223,7 +223,7 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _speaking(self) -> AsyncIterator[PostgresStatements]:
-        async with our_errors(), borrowed(self._open_pool) as connection:
+        async with our_errors(), borrowed(self._open_pool, answer_first=True) as connection:
             yield PostgresStatements(HeldSession(connection), self.lanes, self._fence)
 
     async def run(self, unit: Callable[[Statements], Awaitable[T]]) -> T:
