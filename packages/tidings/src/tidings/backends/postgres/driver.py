@@ -1,7 +1,6 @@
 """asyncpg behind a small face: sessions that hold a connection or borrow one for each statement; our errors."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -18,7 +17,6 @@ from tidings.errors import (
     TransactionHeldTooLongError,
 )
 
-log = logging.getLogger("tidings")
 Rows = list[Any]
 
 # Classes of SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -174,10 +172,7 @@ _giving_back: set["asyncio.Task[None]"] = set()
 
 
 def _give_back(pool: "asyncpg.Pool[Any]", connection: Any) -> None:
-    """Give a connection back, without waiting for it, which takes two rounds of the loop.
-
-    Closing the pool waits for it. A connection that cannot be given back is closed by then, and no error of anybody's.
-    """
+    """Give a connection back, without waiting for it, which takes two rounds of the loop. Closing the pool waits."""
     task = asyncio.get_running_loop().create_task(pool.release(connection))
     _giving_back.add(task)
     task.add_done_callback(_given_back)
@@ -185,8 +180,8 @@ def _give_back(pool: "asyncpg.Pool[Any]", connection: Any) -> None:
 
 def _given_back(task: "asyncio.Task[None]") -> None:
     _giving_back.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.debug("A connection was not given back to the pool, but closed: %s", error)
+    if not task.cancelled():
+        task.exception()  # retrieved: such a connection is closed, and that is no error of anybody's
 
 
 def is_gone(connection: "asyncpg.Connection[Any]") -> bool:
