@@ -11,8 +11,8 @@ from tidings.events import Envelope, Event, Registry, decode_event, event_type, 
 from tidings.statements import RecordedRow, StreamStatements
 from tidings.world import moment
 
-PAGE = 500
-"""Events that one statement reads at most: on SQLite the loop waits some 1.5 ms for them."""
+PAGE = 1000
+"""Events that one statement reads at most: on SQLite the loop waits some 2 ms for them."""
 
 NO_END = 2**62
 """A version after every other."""
