@@ -17,6 +17,7 @@ _FILL = (
 
 # Shares in turn, beginning after $3 and going round; each gives its first rows until $4 are taken. So no more than the
 # next $4 shares are looked up, however many wait. Rows that another claim has locked are passed over.
+# Each row is looked up by itself: a join is planned by statistics of an emptier queue, and reads thousands to take two.
 _NEXT = "SELECT min(r.share) FROM tidings.ready r WHERE r.subscription = $1 AND r.owner IS NULL AND r.share"
 _CLAIM = f"""
 WITH RECURSIVE ahead(share, n) AS (
@@ -38,11 +39,11 @@ candidates AS (
                WHERE subscription = $1 AND share = turns.share AND owner IS NULL
                ORDER BY position LIMIT $4) r) first),
 chosen AS (
-  SELECT r.share, r.position FROM tidings.ready r JOIN candidates USING (share, position)
-   WHERE r.subscription = $1 AND r.owner IS NULL
-   ORDER BY candidates.place LIMIT $4 FOR UPDATE OF r SKIP LOCKED)
-UPDATE tidings.ready r SET owner = $2, attempt = attempt + 1, since = $5 FROM chosen
- WHERE r.subscription = $1 AND r.share = chosen.share AND r.position = chosen.position
+  SELECT row.tid FROM (SELECT * FROM candidates ORDER BY place) candidates CROSS JOIN LATERAL (
+    SELECT r.ctid AS tid FROM tidings.ready r
+     WHERE r.subscription = $1 AND r.share = candidates.share AND r.position = candidates.position
+       AND r.owner IS NULL FOR UPDATE SKIP LOCKED) row LIMIT $4)
+UPDATE tidings.ready r SET owner = $2, attempt = attempt + 1, since = $5 FROM chosen WHERE r.ctid = chosen.tid
 RETURNING {", ".join(f"r.{name}" for name in READY_COLUMNS.split(", "))}
 """
 
