@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aiobotocore.session import get_session
 from cloud_servers import CREDENTIALS, KEY, end, free_port
@@ -82,17 +82,18 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A place without a cloud: a folder and a database for the API and the workers, one rendering process each."""
+    """A place without a cloud: a folder, a database, and how many rendering processes each worker has."""
 
     folder: Path
     store: str
+    processes: int = 1
 
     def api(self) -> dict[str, str]:
         """The settings of all processes."""
         return {
             "ADEXPORT_DATA": str(self.folder / "api"),
             "ADEXPORT_STORE": self.store,
-            "ADEXPORT_RENDER_PROCESSES": "1",
+            "ADEXPORT_RENDER_PROCESSES": str(self.processes),
         }
 
 
@@ -134,21 +135,22 @@ async def function_at_work(
 
 
 class Command:
-    """A command of Ad Export that runs until it is ended, as a process with the settings of a place."""
+    """A command of Ad Export that runs until it is ended, as a process with the settings of a place.
+
+    `begins` are the first words of the line by which it says that it is at work; then `line` holds that line.
+    """
+
+    begins = ""
 
     def __init__(self, place: Place | Machine, name: str, *arguments: str, credentials: Mapping[str, str]) -> None:
+        self.line = ""
         self._log = place.folder / f"{name}-{secrets.token_hex(4)}.txt"
         self._command = [str(Path(sys.executable).with_name("adexport")), *arguments]
         self._environment = {**os.environ, **credentials, **place.api()}
         self._process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def pid(self) -> int:
-        """The process, 0 before it was started."""
-        return self._process.pid if self._process is not None else 0
-
-    def _until_said(self, first: str) -> str:
-        """Start it and wait for its first line, which begins so; return the line. Raises RuntimeError."""
+    def start(self) -> Self:
+        """Start it, and wait until it is at work. Raises RuntimeError."""
         with self._log.open("ab") as log:
             start = log.tell()
             # In a session of its own: Ctrl-C is for who started it, and ends it in its order.
@@ -158,10 +160,10 @@ class Command:
         deadline = time.monotonic() + START_SECONDS
         while True:
             said = self._log.read_bytes()[start:].decode("utf-8", "replace")
-            if found := [
-                line for line in said.splitlines(keepends=True) if line.startswith(first) and line[-1] == "\n"
-            ]:
-                return found[0]
+            lines = [line for line in said.splitlines(keepends=True) if line.startswith(self.begins)]
+            if lines and lines[0].endswith("\n"):
+                self.line = lines[0]
+                return self
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Ad Export did not start:\n{said}")
             time.sleep(0.05)
@@ -184,6 +186,8 @@ class Command:
 class Api(Command):
     """`adexport serve`; without `consumers` only the API and the pages."""
 
+    begins = "Ad Export:"
+
     def __init__(
         self,
         place: Place | Machine,
@@ -194,25 +198,20 @@ class Api(Command):
     ) -> None:
         more = () if consumers else ("--no-worker",)
         super().__init__(place, "api", "serve", "--port", str(port), *more, credentials=credentials)
-        self.address = ""
 
-    def start(self) -> "Api":
-        """Start it, and wait until it has said its address."""
-        line = self._until_said("Ad Export:")
-        self.address = next(word for word in line.split() if word.startswith("http://")).rstrip("/")
-        return self
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return next(word for word in self.line.split() if word.startswith("http://")).rstrip("/")
 
 
 class Worker(Command):
     """`adexport worker`."""
 
+    begins = "Worker of Ad Export started"
+
     def __init__(self, place: Place | Machine, credentials: Mapping[str, str] = CREDENTIALS) -> None:
         super().__init__(place, "worker", "worker", credentials=credentials)
-
-    def start(self) -> "Worker":
-        """Start it, and wait until it is at work."""
-        self._until_said("Worker of Ad Export started")
-        return self
 
 
 class Redis:

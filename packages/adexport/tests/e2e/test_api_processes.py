@@ -1,6 +1,7 @@
 """Several processes on one store: a worker apart, a worker killed, a server started again, a port taken."""
 
 import io
+import os
 import signal
 import time
 import zipfile
@@ -32,6 +33,8 @@ def test_a_worker_of_its_own_does_the_work(tmp_path, run_adexport, make_order):
         with run_adexport(data, "worker", wait=False) as worker:
             export = wait(client, home)
             assert (export["state"], export["done"]) == ("done", 4)
+            gives_way = [os.getpriority(os.PRIO_PROCESS, each.process.pid) for each in (server, worker)]
+            assert gives_way[1] == min(gives_way[0] + 10, 19), "people wait for the API"
             assert worker.stop(signal.SIGTERM) < 15
             assert worker.process.returncode == 0, worker.log.read_text()
             started, *_, stopped = worker.log.read_text().splitlines()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 
 import click
 
 from adexport.bootstrap import build, running
 from adexport.settings import Settings, SettingsError
+
+_GIVES_WAY = 10
+"""Steps of niceness: where a worker and an API share processors, the API is asked by people who wait (decision 46)."""
 
 
 async def work(settings: Settings) -> None:
@@ -17,6 +21,7 @@ async def work(settings: Settings) -> None:
     Raises SettingsError where no server has made the data yet: a mistyped folder would get a database of its own.
     """
     _require_data(settings)
+    os.nice(_GIVES_WAY)  # its rendering processes inherit it
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,131 @@
+"""Ad Export under load, as processes, and what is seen of it from outside: shared by the tests and the benchmark."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+from aiohttp import web
+from asking import small_order
+from aws_proxy import AwsProxy
+from cloud_servers import free_port
+from local_cloud import Api, Command, Machine, Place, Worker, function_at_work
+
+from tidings.testing.aws_lambda import EventSource
+
+OVER = ("done", "dead", "cancelled")
+
+
+@asynccontextmanager
+async def started(*commands: Command) -> AsyncIterator[None]:
+    """Start commands one after the other; stop them in the opposite order, and show what they printed."""
+    begun: list[Command] = []
+    try:
+        for command in commands:
+            begun.append(command)
+            await asyncio.to_thread(command.start)
+        yield
+    finally:
+        for command in reversed(begun):
+            await asyncio.to_thread(command.stop)
+            print(command.said())
+
+
+@asynccontextmanager
+async def on_one_machine(machine: Machine, *, workers: int = 1) -> AsyncIterator[str]:
+    """The API, and workers as processes of their own; gives the API's address."""
+    api = Api(machine, free_port(), consumers=False)
+    async with started(api, *(Worker(machine) for _ in range(workers))):
+        yield api.address
+
+
+@asynccontextmanager
+async def in_the_cloud(
+    place: Place, *, concurrency: int = 2, batch_size: int = 10
+) -> AsyncIterator[tuple[str, EventSource]]:
+    """The API, a worker that carries and lands, and the function; gives the API's address."""
+    api = Api(place, free_port(), consumers=False)
+    async with (
+        started(api, Worker(place)),
+        function_at_work(place, concurrency=concurrency, batch_size=batch_size) as (_, source),
+    ):
+        yield api.address, source
+
+
+@asynccontextmanager
+async def connected(store: str) -> AsyncIterator[Any]:
+    """A connection to the database, to look behind the API."""
+    connection = await asyncpg.connect(store)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def all_ended(store: str, seconds: float) -> Counter[str]:
+    """Wait until no export is under way; return how many ended how."""
+    deadline = time.monotonic() + seconds
+    async with connected(store) as connection:
+        while True:
+            rows = await connection.fetch("SELECT state, count(*) FROM adexport_export GROUP BY 1")
+            states = Counter({row["state"]: row["count"] for row in rows})
+            if not set(states) - set(OVER):
+                return states
+            assert time.monotonic() < deadline, f"After {seconds:g} seconds: {dict(states)}"
+            await asyncio.sleep(0.25)
+
+
+class Clock(AwsProxy):
+    """Stands before S3 and writes down when each file was stored, by its digest."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(endpoint)
+        self.stored: dict[str, float] = {}
+
+    async def _pass(self, request: web.Request) -> web.Response:
+        response = await super()._pass(request)
+        folder, _, name = request.path.rpartition("/")
+        if request.method == "PUT" and folder.endswith("/files"):
+            self.stored[name] = time.time()
+        return response
+
+
+def stored_in(machine: Machine) -> Callable[[str], float]:
+    """When a file got its name in the folder of the files, by its digest."""
+    folder = Path(machine.api()["ADEXPORT_DATA"]) / "files"
+    return lambda digest: (folder / digest[:2] / digest).stat().st_ctime
+
+
+async def page_delays(address: str, count: int, stored_at: Callable[[str], float], words: str) -> list[float]:
+    """Seconds from the moment that a file was stored to the moment that a page's stream tells of it; one at a time."""
+    found = []
+    async with aiohttp.ClientSession(address) as session:
+        for number in range(count):
+            async with session.post("/v1/exports", json=small_order(f"{words} {number}")) as answer:
+                home = (await answer.json())["links"]["self"]
+            told = await _told_at(session, home)
+            async with session.get(f"{home}/cells") as answer:
+                (cell,) = await answer.json()
+            found.append(told - stored_at(cell["sha256"]))
+    return found
+
+
+async def _told_at(session: aiohttp.ClientSession, home: str) -> float:
+    """The time at which the stream of an export told of its file."""
+    async with session.get(f"{home}/events", headers={"Accept": "text/event-stream"}) as stream:
+        async for line in stream.content:
+            if line.startswith(b"data: ") and json.loads(line[6:]).get("kind") == "files":
+                return time.time()
+    raise AssertionError(f"the stream of {home} ended before its file came")
+
+
+def through_a_clock(place: Place, clock: Clock) -> Place:
+    """The place, whose function stores its files through the clock."""
+    return replace(place, function_endpoint=clock.url)
