@@ -1,11 +1,14 @@
-"""Placeholders for many arguments in one statement, in words that every store reads alike."""
+"""What goes into statements: placeholders for many arguments, and values, in words that every store reads alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from functools import lru_cache
 from itertools import chain
 from typing import Any, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 # So short that the drivers keep such a statement prepared: asyncpg up to 15 kB, apsw up to 16 kB.
@@ -34,3 +37,13 @@ def in_parts(items: Sequence[T], width: int = 1) -> Iterator[Sequence[T]]:
     """`items` in parts that fit into one statement when each takes `width` arguments."""
     size = _MOST_ARGUMENTS // width
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def as_json(value: object) -> str:
+    """`value` as JSON text for columns."""
+    return msgspec.json.encode(value).decode()
+
+
+def microseconds(moment: datetime) -> int:
+    """A time in microseconds since 1970."""
+    return int(moment.timestamp()) * 1_000_000 + moment.microsecond

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
+from adexport.arguments import as_json
 from adexport.errors import AdExportError
 from adexport.events import (
     AdGenerated,
@@ -17,7 +18,6 @@ from adexport.events import (
 )
 from adexport.export import RENDER_ATTEMPTS
 from adexport.ports import FileStore, Made, Rendered, Renderer, RenderJob, RenderMemory
-from adexport.projections import as_json
 from adexport.snapshot import Snapshot, decode_snapshot
 from tidings import RetryPolicy, Service, Work
 

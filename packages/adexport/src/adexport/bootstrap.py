@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adexport import projections
 from adexport.adapters.local_files import LocalFiles
+from adexport.adopting import adopt_exports
 from adexport.batch_rendering import BatchRendering, subscribe_rendering
 from adexport.catalogue import Catalogue
 from adexport.consumers import subscribe_planning, subscribe_undelivered
@@ -21,22 +22,27 @@ from adexport.designs import load_samples
 from adexport.errors import StorageAwayError
 from adexport.events import RenderBatchRequested
 from adexport.exporting import Exporting
+from adexport.figures import Figures, project_figures
 from adexport.networks import load_networks
 from adexport.ports import FileStore
 from adexport.previewing import Previews
+from adexport.projections import project_list
 from adexport.queries import Queries
 from adexport.render_memory import DatabaseMemory, subscribe_noting
 from adexport.rendering_pool import RenderingPool
+from adexport.results import subscribe_results
 from adexport.retention import Retention, subscribe_cleaning
 from adexport.settings import Settings, SettingsError
-from tidings import Service
+from tidings import Projection, Service
 
 if TYPE_CHECKING:
     from adexport.adapters.s3 import S3Files
 
 _LOG = logging.getLogger("adexport.files")
 NAME = "adexport"
+_SCHEMA = Path(__file__).parent / "schema.sql"
 _PREVIEW_SECONDS = 20.0
+_ADOPTING = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +51,10 @@ class Application:
 
     settings: Settings
     service: Service
+    exports: Projection
     files: FileStore
     queries: Queries
+    figures: Figures
     catalogue: Catalogue
     exporting: Exporting
     previews: Previews
@@ -100,17 +108,13 @@ def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> A
     """The application, wired but not running. Raises SettingsError, StorageError and NetworkDataError."""
     bucket = bucket_files(settings) if settings.files else None
     files: FileStore = bucket or LocalFiles(settings.files_folder)
-    service = Service(
-        NAME,
-        store=settings.store_url,
-        transport=settings.render_queue or None,
-        landing=settings.results_queue or None,
-    )
-    service.schema((Path(__file__).parent / "schema.sql").read_text())
-    pool = rendering_pool(settings)
-    preview_pool = _pool(settings, 1, _PREVIEW_SECONDS)
+    landing, transport = settings.results_queue or None, settings.render_queue or None
+    service = Service(NAME, store=settings.store_url, transport=transport, landing=landing)
+    service.schema(_SCHEMA.read_text())
+    pool, preview_pool = rendering_pool(settings), _pool(settings, 1, _PREVIEW_SECONDS)
     catalogue = Catalogue(service, files, load_samples(), load_networks(settings.networks))
     exporting = Exporting(service, files, catalogue, processes=_at_once(settings))
+    exports, figures = project_list(service), project_figures(service)
     subscribe_planning(service, files)
     if bucket is not None and settings.render_queue:
         service.carry(RenderBatchRequested)
@@ -120,14 +124,16 @@ def build(settings: Settings, *, new_id: Callable[[], str] = new_export_id) -> A
         rendering = BatchRendering(DatabaseMemory(service), files, pool)
         # One batch more than processes: while its files are stored, the process has the next one.
         subscribe_rendering(service, rendering.handle, concurrency=settings.render_processes + 1)
-    projections.subscribe(service)
-    keep = timedelta(days=settings.keep_days) if settings.keep_days else None
-    subscribe_cleaning(service, Retention(service, files, keep, lambda: _claim(service, files, settings)))
+    subscribe_results(service)
+    claim = partial(_claim, service, files, settings)
+    subscribe_cleaning(service, Retention(service, exports, files, settings.keep, claim))
     return Application(
         settings=settings,
         service=service,
+        exports=exports,
         files=files,
-        queries=Queries(service, utc_now),
+        queries=Queries(service, exports),
+        figures=Figures(figures, utc_now),
         catalogue=catalogue,
         exporting=exporting,
         previews=Previews(exporting, catalogue, files, preview_pool),
@@ -156,14 +162,18 @@ async def _claim(service: Service, files: FileStore, settings: Settings) -> None
     )
 
 
-async def _own_files(application: Application) -> None:
-    """Claim the files before any consumer runs; where they are away, cleaning does it before it removes anything."""
+async def _prepare(application: Application) -> int:
+    """Before any consumer runs: claim the files, and adopt the exports of an earlier release; return how many.
+
+    Where the files are away, cleaning claims them before it removes anything.
+    """
     service = application.service
     async with service.running(consumers=False, relay=False):
         try:
             await _claim(service, application.files, application.settings)
         except StorageAwayError as error:
             _LOG.warning("Ad Export starts all the same, and exports wait for their files: %s", error)
+        return await adopt_exports(service)
 
 
 @asynccontextmanager
@@ -171,9 +181,11 @@ async def running(application: Application, *, consumers: bool = True) -> AsyncI
     """Run the service and its rendering processes; stop gracefully at the end. Raises SettingsError, StorageError."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(application.files)
-        await _own_files(application)
+        adopted = await _prepare(application)
         if not application.settings.render_queue:
             await stack.enter_async_context(application.pool)
         await stack.enter_async_context(application.preview_pool)
         await stack.enter_async_context(application.service.running(consumers=consumers))
+        if adopted and consumers:  # the list has the facts from before streams to pass first
+            await application.exports.wait_until_caught_up(patience=_ADOPTING)
         yield application

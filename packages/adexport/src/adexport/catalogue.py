@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from adexport.arguments import in_parts, numbered
+from adexport.arguments import in_parts, microseconds, numbered
 from adexport.assets.pictures import clean_picture
 from adexport.designs import Design, bundled_asset, parse_design
 from adexport.errors import AdExportError, DesignError
 from adexport.feeds import Feed, parse_feed
 from adexport.networks import Network
 from adexport.ports import FileStore
-from adexport.projections import microseconds
 from tidings import parse_json
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ class Catalogue:
         known = self._samples.get(design.name)
         if known is None:
             async with self._service.transaction() as tx:
-                now = microseconds(tx)
+                now = microseconds(tx.now())
                 await tx.execute(_KEEP_DESIGN, design.name, design.title, body, design.digest, now)
                 row = await tx.fetch_value("SELECT document FROM adexport_design WHERE name = $1", design.name)
             known = _stored(bytes(row))
@@ -171,7 +170,7 @@ class Catalogue:
         columns = list(feed.columns)
         async with self._service.transaction() as tx:
             encoded = msgspec.json.encode(columns).decode()
-            await tx.execute(_KEEP_FEED, digest, filename, encoded, len(feed.rows), len(data), microseconds(tx))
+            await tx.execute(_KEEP_FEED, digest, filename, encoded, len(feed.rows), len(data), microseconds(tx.now()))
         return FeedSummary(id=digest, filename=filename, columns=columns, row_count=len(feed.rows))
 
     async def feed(self, feed_id: str) -> Feed:
@@ -188,7 +187,7 @@ class Catalogue:
         (digest,) = await self._files.put([picture.data])
         size = len(picture.data)
         async with self._service.transaction() as tx:
-            values = (digest, picture.media_type, picture.width, picture.height, size, microseconds(tx))
+            values = (digest, picture.media_type, picture.width, picture.height, size, microseconds(tx.now()))
             await tx.execute(_KEEP_ASSET, *values)
         return AssetSummary(
             digest=f"sha256:{digest}",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from adexport.deciding import EXPORT, CheckUp, Plan, stream_of
 from adexport.events import (
     AdExportRequested,
     AdGenerationFailed,
@@ -9,25 +12,29 @@ from adexport.events import (
     CleaningDue,
     ExportCheckDue,
     FailedCell,
+    FilesAskedAgain,
     RenderBatchRequested,
     SnapshotKeptBack,
 )
-from adexport.export import Check, Standing, State, check, next_check
-from adexport.planning import Cell, batch
+from adexport.export import Check, Standing, check, next_check
+from adexport.life import Export
+from adexport.planning import Batch, Cell, batch
 from adexport.ports import FileStore
-from adexport.projections import files_word, finish, hold_standing, note
 from adexport.retention import arm_cleaning
+from adexport.timeline import decide, tell
 from adexport.waiting import UNTIL_STORED, store_waiting, stored, waits
 from tidings import Service, Transaction, Undelivered, Work
 
 _PENDING = """SELECT position, key, feed_row, width, height, format, limit_bytes, wanted_quality FROM adexport_cell
  WHERE export_id = $1 AND state = 'pending' ORDER BY position"""
+_OVERDUE = """UPDATE adexport_cell SET state = 'dead', cause = 'deadline', reason = $2
+ WHERE export_id = $1 AND state = 'pending'"""
 
 
-async def request_missing(tx: Transaction, export_id: str, round: int) -> tuple[int, int]:
-    """Publish batches for every pending cell of the export; return the numbers of cells and batches."""
+async def _missing(tx: Transaction, export_id: str) -> dict[int, Cell]:
+    """The pending cells of an export by their index."""
     rows = await tx.fetch_all(_PENDING, export_id)
-    cells = {
+    return {
         row["position"]: Cell(
             index=row["position"],
             key=row["key"],
@@ -40,12 +47,14 @@ async def request_missing(tx: Transaction, export_id: str, round: int) -> tuple[
         )
         for row in rows
     }
-    snapshot = await tx.fetch_value("SELECT snapshot FROM adexport_export WHERE id = $1", export_id)
-    batches = batch(cells.values())
+
+
+def _publish(
+    tx: Transaction, export_id: str, round: int, snapshot: str, cells: Mapping[int, Cell], batches: Sequence[Batch]
+) -> None:
     for part in batches:
         orders = [_order(cells[index]) for index in part.cells]
-        tx.publish(RenderBatchRequested(export_id=export_id, round=round, snapshot=str(snapshot), cells=orders))
-    return len(cells), len(batches)
+        tx.publish(RenderBatchRequested(export_id=export_id, round=round, snapshot=snapshot, cells=orders))
 
 
 def _order(cell: Cell) -> CellOrder:
@@ -61,40 +70,51 @@ def _order(cell: Cell) -> CellOrder:
     )
 
 
-async def plan_export(event: AdExportRequested, tx: Transaction) -> None:
+async def plan(service: Service, event: AdExportRequested, tx: Transaction) -> None:
     """Cut the missing files of an export into batches and set its timer, and that of cleaning."""
     arm_cleaning(tx)
-    standing = await hold_standing(tx, event.export_id)
-    if standing is None or not standing.active or standing.round != event.round:
-        return  # cancelled, or asked for again, before a worker came to it
-    if not await waits(tx, event.export_id):
-        await _begin(tx, event.export_id, standing)
-    _set_timer(tx, event.export_id, standing, asked=0)
+    if await waits(tx, event.snapshot):
+        export = (await service.load(EXPORT, stream_of(event.export_id), tx=tx)).state
+    else:
+        export = await begin(service, event.export_id, event.round, event.snapshot, tx)
+    # Else it was cancelled, or asked for again, before a worker came to it.
+    if export.active is not None and export.active.round == event.round:
+        _set_timer(tx, event.export_id, export.active, asked=0)
 
 
-async def _begin(tx: Transaction, export_id: str, standing: Standing) -> None:
-    """Publish the batches of an export, unless that was done already."""
-    if standing.state is not State.PENDING:
-        return
-    await tx.execute("UPDATE adexport_export SET state = $2 WHERE id = $1", export_id, State.RUNNING.value)
-    files, batches = await request_missing(tx, export_id, standing.round)
-    plural = "batch" if batches == 1 else "batches"
-    await note(tx, export_id, "planned", f"Picked up by a worker: {files_word(files)} in {batches} {plural}")
+async def begin(service: Service, export_id: str, round: int, snapshot: str, tx: Transaction) -> Export:
+    """Publish the batches of an export, unless that was done already, or it is over; return it as it is then."""
+    cells = await _missing(tx, export_id)
+    batches = batch(cells.values())
+    command = Plan(export_id=export_id, round=round, files=len(cells), batches=len(batches))
+    decision = await decide(service, command, tx)
+    if decision.events:
+        _publish(tx, export_id, round, snapshot, cells, batches)
+        await tell(tx, decision)
+    return decision.state
 
 
-async def check_export(event: ExportCheckDue, tx: Transaction) -> None:
+async def check_up(service: Service, event: ExportCheckDue, tx: Transaction) -> None:
     """The timer went off: ask again for what is missing, or give up at the deadline."""
-    standing = await hold_standing(tx, event.export_id)
-    if standing is None:
-        return
-    verdict = check(standing, round=event.round, settled_before=event.settled, now=tx.now())
-    if verdict is Check.GIVE_UP:
-        await give_up(tx, event.export_id)
-    if verdict is Check.ASK_AGAIN and not await waits(tx, event.export_id):
-        files, _ = await request_missing(tx, event.export_id, event.round)
-        await note(tx, event.export_id, "asked_again", f"Nothing arrived lately: asked again for {files_word(files)}")
-    if verdict in (Check.WAIT, Check.ASK_AGAIN):
-        _set_timer(tx, event.export_id, standing, asked=event.asked + 1 if verdict is Check.ASK_AGAIN else 0)
+    name = event.export_id
+    snapshot = (await service.load(EXPORT, stream_of(name), tx=tx)).state.snapshot
+    may_ask = not await waits(tx, snapshot)
+    command = CheckUp(export_id=name, round=event.round, settled=event.settled, now=tx.now(), may_ask=may_ask)
+    decision = await decide(service, command, tx)
+    for said in decision.events:
+        if isinstance(said, FilesAskedAgain):
+            cells = await _missing(tx, name)
+            _publish(tx, name, event.round, snapshot, cells, batch(cells.values()))
+        else:
+            await tx.execute(
+                _OVERDUE, name, "Not ready by the deadline. Retry it; if it happens again, look at the worker's log."
+            )
+    if decision.events:
+        await tell(tx, decision)
+    standing = decision.state.active
+    if standing is not None and standing.round == event.round:
+        verdict = check(standing, round=event.round, settled_before=event.settled, now=tx.now())
+        _set_timer(tx, name, standing, asked=event.asked + 1 if verdict is Check.ASK_AGAIN else 0)
 
 
 def _set_timer(tx: Transaction, export_id: str, standing: Standing, *, asked: int) -> None:
@@ -104,18 +124,24 @@ def _set_timer(tx: Transaction, export_id: str, standing: Standing, *, asked: in
 
 def subscribe_planning(service: Service, files: FileStore) -> None:
     """Planning and the durable timer: database work only, but for snapshots that could not be stored at once."""
-    service.subscribe(AdExportRequested)(plan_export)
-    service.subscribe(ExportCheckDue)(check_export)
     service.register(CleaningDue)
+
+    @service.subscribe(AdExportRequested)
+    async def plan_export(event: AdExportRequested, tx: Transaction) -> None:
+        await plan(service, event, tx)
+
+    @service.subscribe(ExportCheckDue)
+    async def check_export(event: ExportCheckDue, tx: Transaction) -> None:
+        await check_up(service, event, tx)
 
     @service.subscribe(SnapshotKeptBack, retry=UNTIL_STORED, pause_after=None)
     async def store_snapshot(event: SnapshotKeptBack, work: Work) -> None:
         await store_waiting(service, files, event.snapshot)
         async with work.finish() as tx:
             await stored(tx, event.snapshot)
-            standing = await hold_standing(tx, event.export_id)
+            standing = (await service.load(EXPORT, stream_of(event.export_id), tx=tx)).state.active
             if standing is not None:
-                await _begin(tx, event.export_id, standing)
+                await begin(service, event.export_id, standing.round, event.snapshot, tx)
 
 
 def subscribe_undelivered(service: Service) -> None:
@@ -132,16 +158,3 @@ def subscribe_undelivered(service: Service) -> None:
         reason = f"No worker came through with it. {event.reason} Retry it; if it happens again, look at their log."
         cells = [FailedCell(index=cell.index, cause="undelivered", reason=reason) for cell in batch.cells]
         tx.publish(AdGenerationFailed(export_id=batch.export_id, round=batch.round, count=len(cells), cells=cells))
-
-
-async def give_up(tx: Transaction, export_id: str) -> None:
-    """The deadline came: what is missing is dead, and the export ends with what it has."""
-    reason = "Not ready by the deadline. Retry it; if it happens again, look at the worker's log."
-    missing = await tx.execute(
-        "UPDATE adexport_cell SET state = 'dead', cause = 'deadline', reason = $2"
-        " WHERE export_id = $1 AND state = 'pending'",
-        export_id,
-        reason,
-    )
-    await tx.execute("UPDATE adexport_export SET failed = failed + $2 WHERE id = $1", export_id, missing)
-    await finish(tx, export_id, State.DEAD, failure=f"{files_word(missing)} not ready by the deadline.")

@@ -56,6 +56,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         return self.total - self.settled
 
     @property
+    def every(self) -> int:
+        """A number with a bit set for each file."""
+        return (1 << self.total) - 1
+
+    @property
     def active(self) -> bool:
         """True while results are awaited."""
         return self.state in (State.PENDING, State.RUNNING)

@@ -6,17 +6,16 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from adexport.arguments import in_parts, table
 from adexport.catalogue import Catalogue, StoredDesign, read_design
+from adexport.deciding import Ask, Cancel, Retry
 from adexport.designs import Design
 from adexport.errors import AdExportError, StorageError
-from adexport.events import AdExportRequested, ExportCancelled
-from adexport.export import State, deadline, require_cancellable, require_retryable
+from adexport.events import About
 from adexport.feeds import Feed, check_fields, parse_feed
 from adexport.naming import DEFAULT_PATTERN, name_files, parse_pattern
 from adexport.needed_fields import needed_fields
@@ -25,23 +24,24 @@ from adexport.pictures_named import check_pictures
 from adexport.planning import Plan, Target, expected_seconds, plan
 from adexport.ports import FileStore
 from adexport.problems import Problem
-from adexport.projections import as_json, files_word, hold_standing, microseconds, note
+from adexport.queries import ExportSummary, summary
 from adexport.rendering import ENGINE_VERSION
 from adexport.rendering.encoding import ENCODER_VERSION
 from adexport.requests import ExportRequest, RequestError, parse_size
 from adexport.row_checks import check_rows
 from adexport.snapshot import Snapshot, named_digests
+from adexport.timeline import decide, tell
 from adexport.waiting import KeptSnapshot, keep_back
 from tidings import Service, Transaction
 
 _LOG = logging.getLogger("adexport.exports")
 ENGINE = f"{ENGINE_VERSION}+{ENCODER_VERSION}"
-_RECORD = """INSERT INTO adexport_export (id, title, design, design_title, snapshot, networks, sizes, formats,
- row_count, state, round, total, estimate_seconds, created_us, started_us, deadline_us)
- VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'pending', 1, $10, $11, $12, $12, $13)"""
 _RECORD_CELLS = """INSERT INTO adexport_cell (export_id, position, key, feed_row, row_label, width, height, format,
  wanted_quality, network, placement, limit_bytes, name, state, round)
  SELECT $1, cell.*, 'pending', 1 FROM ({cells}) AS cell"""
+_CANCEL_CELLS = "UPDATE adexport_cell SET state = 'cancelled' WHERE export_id = $1 AND state = 'pending'"
+_RETRY_CELLS = """UPDATE adexport_cell SET state = 'pending', round = $2, cause = NULL, reason = NULL, verdict = NULL,
+ bytes = NULL WHERE export_id = $1 AND state IN ('dead', 'cancelled', 'pending')"""
 _CELL_TYPES = (
     "BIGINT",
     "TEXT",
@@ -162,34 +162,34 @@ class Exporting:
             return KeptSnapshot(hashlib.sha256(content).hexdigest(), content)
         return KeptSnapshot(digest)
 
-    async def record(self, tx: Transaction, export_id: str, prepared: Prepared, snapshot: KeptSnapshot) -> None:
-        """Write the export and its cells and publish AdExportRequested, all in the caller's transaction."""
-        now, estimate = tx.now(), self.estimate_seconds(prepared.plan)
-        await tx.execute(
-            _RECORD,
-            export_id,
-            prepared.title,
-            prepared.design,
-            prepared.design_title,
-            snapshot.digest,
-            as_json(prepared.networks),
-            as_json(prepared.sizes),
-            as_json(prepared.formats),
-            len(prepared.snapshot.rows),
-            len(prepared.plan.cells),
-            estimate,
-            microseconds(tx),
-            _stamp(deadline(now, estimate)),
-        )
+    async def record(
+        self, tx: Transaction, export_id: str, prepared: Prepared, snapshot: KeptSnapshot
+    ) -> ExportSummary:
+        """Write the cells and begin the export's stream, all in the caller's transaction."""
         # Many cells by one statement: one by one, 20,000 of them would hold the transaction for seconds.
         for part in in_parts(_cell_values(prepared), len(_CELL_TYPES)):
             cells, args = table(_CELL_TYPES, part, first=2)
             await tx.execute(_RECORD_CELLS.format(cells=cells), export_id, *args)
-        files = len(prepared.plan.cells)
         await keep_back(tx, export_id, snapshot)
-        envelope = tx.publish(AdExportRequested(export_id=export_id, round=1, snapshot=snapshot.digest, files=files))
-        text = f"Accepted: {files_word(files)} of {prepared.design_title}"
-        await note(tx, export_id, "accepted", text, event_id=envelope.id)
+        files, about = len(prepared.plan.cells), self._about(prepared)
+        command = Ask(export_id=export_id, about=about, snapshot=snapshot.digest, files=files, now=tx.now())
+        decision = await decide(self._service, command, tx)
+        await tell(tx, decision)
+        begun = summary(export_id, decision.state)
+        assert begun is not None
+        return begun
+
+    def _about(self, prepared: Prepared) -> About:
+        return About(
+            title=prepared.title,
+            design=prepared.design,
+            design_title=prepared.design_title,
+            networks=prepared.networks,
+            sizes=prepared.sizes,
+            formats=prepared.formats,
+            rows=len(prepared.snapshot.rows),
+            estimate_seconds=self.estimate_seconds(prepared.plan),
+        )
 
     async def start(self, prepared: Prepared, export_id: str) -> None:
         """Record a prepared export and publish its request, in one transaction. Raises PreflightError."""
@@ -200,49 +200,18 @@ class Exporting:
     async def cancel(self, export_id: str) -> None:
         """Stop an export: what is not ready is cancelled, ready files stay. Raises NotNowError."""
         async with self._service.transaction() as tx:
-            standing = await hold_standing(tx, export_id)
-            if standing is None:
-                return
-            require_cancellable(standing)
-            await tx.execute(
-                "UPDATE adexport_cell SET state = 'cancelled' WHERE export_id = $1 AND state = 'pending'", export_id
-            )
-            await tx.execute(
-                "UPDATE adexport_export SET state = $2, finished_us = $3 WHERE id = $1",
-                export_id,
-                State.CANCELLED.value,
-                microseconds(tx),
-            )
-            envelope = tx.publish(ExportCancelled(export_id=export_id, round=standing.round, done=standing.done))
-            text = f"Cancelled: {files_word(standing.done)} ready, {standing.missing} not made"
-            await note(tx, export_id, "cancelled", text, event_id=envelope.id)
+            decision = await decide(self._service, Cancel(export_id=export_id, now=tx.now()), tx)
+            if decision.events:
+                await tx.execute(_CANCEL_CELLS, export_id)
+                await tell(tx, decision)
 
     async def retry(self, export_id: str) -> None:
         """Ask again for the files that are not done, as a new round with a new deadline. Raises NotNowError."""
         async with self._service.transaction() as tx:
-            standing = await hold_standing(tx, export_id)
-            if standing is None:
-                return
-            require_retryable(standing)
-            files = await tx.execute(
-                "UPDATE adexport_cell SET state = 'pending', round = $2, cause = NULL, reason = NULL, verdict = NULL,"
-                " bytes = NULL WHERE export_id = $1 AND state IN ('dead', 'cancelled', 'pending')",
-                export_id,
-                standing.round + 1,
-            )
-            row = await tx.fetch_one(
-                "UPDATE adexport_export SET state = 'pending', round = round + 1, failed = 0, finished_us = NULL,"
-                " failure = NULL, started_us = $2 - (finished_us - started_us) WHERE id = $1"
-                " RETURNING round, snapshot, estimate_seconds",
-                export_id,
-                microseconds(tx),
-            )
-            assert row is not None
-            ends = _stamp(deadline(tx.now(), row["estimate_seconds"]))
-            await tx.execute("UPDATE adexport_export SET deadline_us = $2 WHERE id = $1", export_id, ends)
-            event = AdExportRequested(export_id=export_id, round=row["round"], snapshot=row["snapshot"], files=files)
-            envelope = tx.publish(event)
-            await note(tx, export_id, "retried", f"Asked again for {files_word(files)}", event_id=envelope.id)
+            decision = await decide(self._service, Retry(export_id=export_id, now=tx.now()), tx)
+            if decision.events and decision.state.standing is not None:
+                await tx.execute(_RETRY_CELLS, export_id, decision.state.standing.round)
+                await tell(tx, decision)
 
 
 def choose_targets(request: ExportRequest, design: Design, networks: Mapping[str, Network]) -> list[Target]:
@@ -347,7 +316,3 @@ def _cell_values(prepared: Prepared) -> list[list[Any]]:
         ]
         for cell, name in zip(prepared.plan.cells, prepared.names, strict=True)
     ]
-
-
-def _stamp(moment: datetime) -> int:
-    return int(moment.timestamp()) * 1_000_000 + moment.microsecond

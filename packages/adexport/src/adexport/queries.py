@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from adexport.deciding import EXPORT, stream_of
 from adexport.errors import AdExportError
+from adexport.life import Export
+from tidings import ProjectionLagError
 
 if TYPE_CHECKING:
-    from tidings import Service, Transaction
+    from tidings import Projection, Service
 
 # The seven words of the product; an export is never "parked" and a cell never "waiting to retry" in this version.
 STATES = ("pending", "running", "waiting to retry", "parked", "done", "dead", "cancelled")
 MAX_PAGE = 500
+_PATIENCE = timedelta(seconds=1)
 _SUMMARY = """SELECT id, title, design, design_title, state, round, total, done, failed, bytes, row_count, networks,
  sizes, formats, estimate_seconds, created_us, started_us, finished_us, deadline_us, failure, version, snapshot
- FROM adexport_export"""
+ FROM {adexport_exports}"""
 _CELL = """SELECT position, feed_row, row_label, width, height, format, network, placement, limit_bytes, name, state,
  verdict, bytes, sha256, quality, seconds, cause, reason FROM adexport_cell"""
 _OTHER_CAUSE = "coalesce(cause, '') NOT IN ('cannot_fit', 'cannot_draw')"
@@ -145,35 +149,6 @@ class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
     detail: dict[str, Any]
 
 
-class Day(msgspec.Struct, frozen=True, kw_only=True):
-    """The exports asked for on one UTC day ("2026-11-24") and the files they made."""
-
-    day: str
-    exports: int
-    files: int
-
-
-class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """How many files fall to one format or one cause of failure, and their weight."""
-
-    name: str
-    files: int
-    bytes: int
-
-
-class Analytics(msgspec.Struct, frozen=True, kw_only=True):
-    """What the top of the exports page shows. Seconds to ready are of exports that ended as done; None without any."""
-
-    days: list[Day]
-    formats: list[Share]
-    failures: list[Share]
-    exports: int
-    files: int
-    bytes: int
-    p50_seconds: float | None
-    p95_seconds: float | None
-
-
 def moment(microseconds: int) -> datetime:
     """The aware UTC time of `microseconds` since 1970."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
@@ -191,9 +166,30 @@ def _summary(row: Any) -> ExportSummary:
     )
 
 
-async def export_in(tx: Transaction, export_id: str) -> ExportSummary:
-    """The export as the open transaction sees it, for an answer that is stored with it."""
-    return _summary(await tx.fetch_one(f"{_SUMMARY} WHERE id = $1", export_id))
+def summary(export_id: str, export: Export) -> ExportSummary | None:
+    """An export as its stream tells of it; None if there is none, or it was removed."""
+    standing, about = export.standing, export.about
+    if standing is None or about is None or export.expired:
+        return None
+    assert export.created_at is not None
+    assert export.started_at is not None
+    return ExportSummary(
+        **{name: getattr(about, name) for name in about.__struct_fields__},
+        id=export_id,
+        state=standing.state.value,
+        round=standing.round,
+        total=standing.total,
+        done=standing.done,
+        failed=standing.failed,
+        bytes=export.weight,
+        created_at=export.created_at,
+        started_at=export.started_at,
+        finished_at=export.ended_at,
+        deadline=standing.deadline,
+        failure=export.failure,
+        version=export.entries,
+        snapshot=export.snapshot,
+    )
 
 
 def _cell(row: Any) -> Cell:
@@ -222,23 +218,19 @@ def _escape_like(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def _percentile(ordered: list[float], share: float) -> float | None:
-    """The nearest-rank percentile of sorted values."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
-
-
 class Queries:
-    """Reads of committed state. `now` gives the current time for what is counted per day."""
+    """Reads of committed state."""
 
-    def __init__(self, service: Service, now: Callable[[], datetime]) -> None:
-        """Reads through `service`; opens nothing itself."""
+    def __init__(self, service: Service, exports: Projection) -> None:
+        """Reads through `service`, and `exports`, the list; opens nothing itself."""
         self._service = service
-        self._now = now
+        self._exports = exports
 
     async def list_exports(
         self, *, search: str = "", state: str | None = None, cursor: str | None = None, limit: int = 50
     ) -> ExportPage:
         """Exports, newest first; `search` looks in title, design and id. Raises CursorError."""
+        await self._catch_up()
         limit = max(1, min(limit, MAX_PAGE))
         where, args = ["TRUE"], list[Any]()
         if search:
@@ -254,15 +246,20 @@ class Queries:
             where.append(f"(created_us, id) < (${len(args) - 1}, ${len(args)})")
         args.append(limit + 1)
         sql = f"{_SUMMARY} WHERE {' AND '.join(where)} ORDER BY created_us DESC, id DESC LIMIT ${len(args)}"
-        rows = await self._service.fetch_all(sql, *args)
+        rows = await self._exports.fetch_all(sql, *args)
         last = rows[limit - 1] if len(rows) > limit else None
         following = _write_cursor(last["created_us"], last["id"]) if last is not None else None
         return ExportPage(items=[_summary(row) for row in rows[:limit]], next_cursor=following)
 
+    async def _catch_up(self) -> None:
+        """Wait a little for the list, so that people find what they just asked for; then show it as far as it is."""
+        with contextlib.suppress(ProjectionLagError):
+            await self._exports.wait_until_caught_up(patience=_PATIENCE)
+
     async def get_export(self, export_id: str) -> ExportSummary | None:
-        """The export, or None."""
-        row = await self._service.fetch_one(f"{_SUMMARY} WHERE id = $1", export_id)
-        return None if row is None else _summary(row)
+        """The export as it stands now, from its stream, or None."""
+        loaded = await self._service.load(EXPORT, stream_of(export_id))
+        return summary(export_id, loaded.state)
 
     async def export_cells(
         self,
@@ -343,50 +340,3 @@ class Queries:
             )
             for row in rows
         ]
-
-    async def analytics(self, *, days: int = 14) -> Analytics:
-        """Exports per UTC day, formats, causes of failure and seconds to ready over the last `days` days."""
-        today = self._now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        first = today - timedelta(days=days - 1)
-        since = int(first.timestamp()) * 1_000_000
-        per_day = await self._service.fetch_all(
-            "SELECT created_us / 86400000000 AS day, count(*) AS exports, CAST(sum(done) AS BIGINT) AS files,"
-            " CAST(sum(bytes) AS BIGINT) AS bytes FROM adexport_export WHERE created_us >= $1 GROUP BY 1",
-            since,
-        )
-        waits = await self._service.fetch_all(
-            "SELECT finished_us - started_us FROM adexport_export WHERE created_us >= $1 AND state = 'done'"
-            " ORDER BY 1 LIMIT 100000",
-            since,
-        )
-        ordered = [row[0] / 1_000_000 for row in waits]
-        known = {row["day"]: row for row in per_day}
-        return Analytics(
-            days=list(_days(first, days, known)),
-            formats=await self._shares("format", "done", since),
-            failures=await self._shares("cause", "dead", since),
-            exports=sum(row["exports"] for row in per_day),
-            files=sum(row["files"] for row in per_day),
-            bytes=sum(row["bytes"] for row in per_day),
-            p50_seconds=_percentile(ordered, 0.5),
-            p95_seconds=_percentile(ordered, 0.95),
-        )
-
-    async def _shares(self, column: str, state: str, since: int) -> list[Share]:
-        rows = await self._service.fetch_all(
-            f"SELECT coalesce({column}, 'unknown') AS name, count(*) AS files,"
-            " CAST(coalesce(sum(cell.bytes), 0) AS BIGINT) AS bytes"
-            " FROM adexport_export AS export JOIN adexport_cell AS cell ON cell.export_id = export.id"
-            " WHERE export.created_us >= $1 AND cell.state = $2 GROUP BY 1 ORDER BY 2 DESC, 1",
-            since,
-            state,
-        )
-        return [Share(**row.as_dict()) for row in rows]
-
-
-def _days(first: datetime, days: int, known: dict[int, Any]) -> Iterable[Day]:
-    start = int(first.timestamp()) // 86400
-    for number in range(days):
-        row = known.get(start + number)
-        day = (first + timedelta(days=number)).date().isoformat()
-        yield Day(day=day, exports=row["exports"] if row else 0, files=row["files"] if row else 0)

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from adexport.arguments import numbered, table
+from adexport.arguments import microseconds, numbered, table
+from adexport.deciding import EXPORT, stream_of
 from adexport.errors import StorageError
 from adexport.events import ExportCancelled, ExportFailed, RenderBatchRequested
-from adexport.export import State
 from adexport.ports import Made, Notes
-from adexport.projections import microseconds
 from tidings import Service, Transaction, Work
 
 _LOG = logging.getLogger("adexport.worker")
@@ -31,9 +30,8 @@ class DatabaseMemory:
 
     async def wanted(self, event: RenderBatchRequested) -> bool:
         """Whether the export still waits for this round."""
-        row = await self._service.fetch_one("SELECT state, round FROM adexport_export WHERE id = $1", event.export_id)
-        active = (State.PENDING.value, State.RUNNING.value)
-        return row is not None and row["state"] in active and row["round"] == event.round
+        standing = (await self._service.load(EXPORT, stream_of(event.export_id))).state.active
+        return standing is not None and standing.round == event.round
 
     async def known(self, keys: Sequence[str]) -> dict[str, Made]:
         """What was made under these keys."""
@@ -48,7 +46,7 @@ class DatabaseMemory:
         values = [(key, each.sha256, each.bytes, each.quality) for key, each in sorted(made.items())]
         if values:
             rows, args = table(("TEXT", "TEXT", "BIGINT", "TEXT"), values, first=2)
-            await tx.execute(_REMEMBER.format(files=rows), microseconds(tx), *args)
+            await tx.execute(_REMEMBER.format(files=rows), microseconds(tx.now()), *args)
 
 
 class NotedMemory:

@@ -1,4 +1,5 @@
--- What Ad Export keeps: designs, feeds, assets, and the read model of exports. Times are microseconds since 1970 UTC.
+-- What Ad Export keeps beside its events: designs, feeds, assets, and the files of each export with its timeline. Times
+-- are microseconds since 1970 UTC.
 -- One text for both stores. To SQLite the names of types say only "number", "text" or "as it is" (BYTEA). What pages and
 -- cleaning go by is an order of its own in the table: CREATE INDEX would wait for every writer, also where it is there.
 CREATE TABLE IF NOT EXISTS adexport_store (
@@ -15,6 +16,7 @@ CREATE TABLE IF NOT EXISTS adexport_asset (
   digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, width BIGINT NOT NULL, height BIGINT NOT NULL,
   bytes BIGINT NOT NULL, created_us BIGINT NOT NULL
 );
+-- Exports of releases before they had streams, until these are adopted; those since are in a projection.
 CREATE TABLE IF NOT EXISTS adexport_export (
   id TEXT PRIMARY KEY, title TEXT NOT NULL, design TEXT NOT NULL, design_title TEXT NOT NULL,
   snapshot TEXT NOT NULL, networks TEXT NOT NULL, sizes TEXT NOT NULL, formats TEXT NOT NULL, row_count BIGINT NOT NULL,

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -64,6 +65,11 @@ class Settings:
     def files_folder(self) -> Path:
         """The folder of the file store, where `files` names no bucket."""
         return self.data.resolve() / "files"
+
+    @property
+    def keep(self) -> timedelta | None:
+        """How long an export is kept after its end; None for ever."""
+        return timedelta(days=self.keep_days) if self.keep_days else None
 
     @property
     def cache_folder(self) -> Path:

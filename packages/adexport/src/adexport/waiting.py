@@ -10,8 +10,6 @@ from adexport.ports import FileStore
 from tidings import RetryPolicy, Service, Transaction
 
 _LOG = logging.getLogger("adexport.files")
-_WAITS = """SELECT 1 FROM adexport_waiting, adexport_export
- WHERE adexport_export.id = $1 AND adexport_waiting.digest = adexport_export.snapshot"""
 # As long as an export can wait for its deadline, and a day more.
 UNTIL_STORED = RetryPolicy(
     attempts=10_000, backoff=timedelta(seconds=1), max_backoff=timedelta(seconds=15), max_age=timedelta(days=2)
@@ -39,9 +37,9 @@ async def keep_back(tx: Transaction, export_id: str, snapshot: KeptSnapshot) -> 
     tx.publish(SnapshotKeptBack(export_id=export_id, snapshot=snapshot.digest))
 
 
-async def waits(tx: Transaction, export_id: str) -> bool:
-    """Whether the snapshot of an export has yet to be stored."""
-    return await tx.fetch_value(_WAITS, export_id) is not None
+async def waits(tx: Transaction, digest: str) -> bool:
+    """Whether a snapshot has yet to be stored."""
+    return await tx.fetch_value("SELECT 1 FROM adexport_waiting WHERE digest = $1", digest) is not None
 
 
 async def store_waiting(service: Service, files: FileStore, digest: str) -> None:

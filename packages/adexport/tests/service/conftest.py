@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,17 @@ class Driver:
     async def over(self, export_id: str, seconds: float = 30) -> ExportSummary:
         return await self.until(export_id, lambda export: export.over, seconds)
 
+    def let_pass(self, time: timedelta) -> None:
+        """Set the service's clock forward."""
+        world = self.service.world
+        before = world.clock
+        object.__setattr__(world, "clock", lambda: before() + time)
+
+    async def caught_up(self) -> None:
+        """Wait until the list and the figures hold all that has been said."""
+        await self.application.exports.wait_until_caught_up()
+        await self.application.figures.wait_until_caught_up()
+
     async def kinds(self, export_id: str) -> list[str]:
         return [entry.kind for entry in await self.queries.export_timeline(export_id)]
 
@@ -64,6 +76,12 @@ class Driver:
 def store(request) -> str:
     """ADEXPORT_STORE: nothing for SQLite, or the URL of an empty Postgres database."""
     return request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
+
+
+@pytest.fixture
+def drive() -> type[Driver]:
+    """Drives what looks like an application."""
+    return Driver
 
 
 @pytest.fixture

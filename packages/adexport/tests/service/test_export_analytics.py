@@ -42,7 +42,7 @@ async def make(driver: Any, exports: int) -> list[str]:
 
 async def of_the_tables(service: Any) -> dict[str, dict[str, float]]:
     """The same figures, from the tables that Ad Export itself keeps."""
-    exports = await service.fetch_all("SELECT * FROM adexport_export")
+    exports = await service.fetch_all("SELECT * FROM adexport_exports_v1")
     ended = {row["id"] for row in exports if row["state"] in ("done", "dead")}
     cells = [row for row in await service.fetch_all("SELECT * FROM adexport_cell") if row["export_id"] in ended]
     words = {"done": "completed", "dead": "failed", "cancelled": "cancelled"}
@@ -89,6 +89,7 @@ async def compare(driver: Any, folder: Path, exports: int) -> None:
     early, _ = await asyncio.gather(example.figures(), make(driver, 10))
     assert exports <= sum(early["exports_by_end"].values()) <= exports + 10
     figures = await example.figures()
+    await driver.caught_up()
     assert figures == await of_the_tables(driver.service)
     assert sum(figures["exports_by_end"].values()) == exports + 10
     assert set(figures["failures_by_cause"]) == {"cannot_fit"}

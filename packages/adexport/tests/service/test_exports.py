@@ -11,7 +11,7 @@ from generated_files import generated_file
 from PIL import Image
 
 from adexport.adapters.local_files import LocalFiles
-from adexport.consumers import check_export, plan_export
+from adexport.consumers import check_up, plan
 from adexport.errors import StorageError
 from adexport.events import (
     AdExportRequested,
@@ -22,7 +22,7 @@ from adexport.events import (
 )
 from adexport.export import NotNowError
 from adexport.exporting import PreflightError
-from adexport.projections import update_read_model
+from adexport.results import take_results
 
 BIG = "4096x4096"
 # They take long, and are about what happens outside the store.
@@ -84,7 +84,8 @@ async def test_what_cannot_fit_fails_and_the_rest_is_done(open_driver):
         assert {(cell.format, cell.verdict, cell.cause) for cell in dead} == {("png", "cannot_fit", "cannot_fit")}
         assert all(cell.bytes > 560 and "limit of 560" in cell.reason for cell in dead)
         assert not await driver.queries.may_differ(export_id)
-        causes = (await driver.queries.analytics()).failures
+        await driver.caught_up()
+        causes = (await driver.application.figures.analytics()).failures
         assert [(cause.name, cause.files) for cause in causes] == [("cannot_fit", 4)]
 
 
@@ -182,28 +183,24 @@ async def test_what_cannot_be_drawn_is_not_worth_a_retry(open_driver, plain_desi
 async def test_a_retry_adds_its_own_time_to_that_before(open_driver):
     async with open_driver(consumers=False) as driver:
         export_id = await driver.start()
-        async with driver.service.transaction() as tx:  # asked for an hour ago, and cancelled after 100 seconds
-            asked = _us(tx.now() - timedelta(hours=1))
-            sql = "UPDATE adexport_export SET started_us = $2, deadline_us = $2 WHERE id = $1"
-            await tx.execute(sql, export_id, asked)
+        driver.let_pass(timedelta(seconds=100))
         await driver.exporting.cancel(export_id)
-        async with driver.service.transaction() as tx:
-            sql = "UPDATE adexport_export SET finished_us = $2 WHERE id = $1"
-            await tx.execute(sql, export_id, asked + 100_000_000)
-        assert (await driver.queries.get_export(export_id)).seconds_to_ready == 100
+        first = (await driver.queries.get_export(export_id)).seconds_to_ready
+        assert 100 < first < 110
+        driver.let_pass(timedelta(hours=1))
         await driver.exporting.retry(export_id)
         retried = await driver.queries.get_export(export_id)
         assert retried.seconds_to_ready is None
-        assert timedelta(minutes=9) < retried.deadline - driver.application.now() <= timedelta(minutes=10)
+        assert timedelta(minutes=9) < retried.deadline - driver.service.world.clock() <= timedelta(minutes=10)
         await driver.exporting.cancel(export_id)
-        assert 100 < (await driver.queries.get_export(export_id)).seconds_to_ready < 110
+        assert first < (await driver.queries.get_export(export_id)).seconds_to_ready < first + 10
 
 
 async def test_preflight_errors_refuse_and_record_nothing(open_driver):
     async with open_driver(consumers=False) as driver:
         with pytest.raises(PreflightError, match="headline"):
             await driver.start(rows=[{"other": "x"}])
-        assert (await driver.queries.list_exports()).items == []
+        assert [each async for each in driver.service.streams()] == []
         assert await driver.service.fetch_value("SELECT count(*) FROM adexport_cell") == 0
 
 
@@ -220,7 +217,7 @@ async def test_planning_cuts_batches_of_half_a_second(open_driver):
     async with open_driver(consumers=False) as driver:
         export_id = await driver.start(count=40, formats=["png"], sizes=["2000x2000"])
         async with driver.service.transaction() as tx:
-            await plan_export(_requested(export_id), tx)
+            await plan(driver.service, _requested(export_id), tx)
         (entry,) = (await driver.queries.export_timeline(export_id))[1:]
         assert entry.text == "Picked up by a worker: 40 files in 40 batches"
 
@@ -242,7 +239,7 @@ async def test_results_commute_and_repeat_without_effect(open_driver):
             for each in order:
                 event = type(events[each])(**_fields(events[each]) | {"export_id": export_id})
                 async with driver.service.transaction() as tx:
-                    await update_read_model(event, tx)
+                    await take_results(driver.service, event, tx)
             export = await driver.queries.get_export(export_id)
             assert (export.done, export.failed, export.bytes, export.state) == (3, 0, 30, "pending")
 
@@ -251,19 +248,19 @@ async def test_the_timer_asks_again_and_the_deadline_ends_the_export(open_driver
     async with open_driver(consumers=False) as driver:
         export_id = await driver.start()
         async with driver.service.transaction() as tx:
-            await plan_export(_requested(export_id), tx)
+            await plan(driver.service, _requested(export_id), tx)
         due = ExportCheckDue(export_id=export_id, round=1, settled=0)
         async with driver.service.transaction() as tx:
-            await check_export(due, tx)
+            await check_up(driver.service, due, tx)
         assert await driver.kinds(export_id) == ["accepted", "planned", "asked_again"]
         async with driver.service.transaction() as tx:
-            await tx.execute("UPDATE adexport_export SET deadline_us = $1", _us(tx.now() - timedelta(seconds=1)))
-            await check_export(due, tx)
+            driver.let_pass(timedelta(minutes=10))
+            await check_up(driver.service, due, tx)
         export = await driver.queries.get_export(export_id)
         assert (export.state, export.failed) == ("dead", 4)
         assert "deadline" in export.failure
         async with driver.service.transaction() as tx:
-            await check_export(due, tx)
+            await check_up(driver.service, due, tx)
         assert await driver.kinds(export_id) == ["accepted", "planned", "asked_again", "failed"]
 
 
@@ -280,7 +277,3 @@ def _requested(export_id):
 
 def _fields(event):
     return {name: getattr(event, name) for name in event.__struct_fields__}
-
-
-def _us(moment):
-    return int(moment.timestamp() * 1_000_000)

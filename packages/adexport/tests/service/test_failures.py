@@ -12,7 +12,7 @@ async def broken(open_driver):
     """A client of a service whose table of exports is gone."""
     async with open_driver(consumers=False) as driver:
         async with driver.service.transaction() as tx:
-            await tx.execute("DROP TABLE adexport_export")
+            await tx.execute("DROP TABLE adexport_exports_v1")
         transport = httpx.ASGITransport(create_app(driver.application))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield client
@@ -25,8 +25,8 @@ async def test_a_failure_is_a_page_for_people_and_a_problem_for_programs(broken,
     assert "Its log has the reason" in page.text
     problem = await broken.get("/v1/exports", headers={"Accept": "text/html"})
     assert (problem.status_code, problem.headers["content-type"]) == (500, "application/problem+json")
-    assert "adexport_export" not in page.text + problem.text
-    assert "adexport_export" in caplog.text
+    assert "adexport_exports" not in page.text + problem.text
+    assert "adexport_exports" in caplog.text
 
 
 @pytest.mark.parametrize("store", ["postgres"], indirect=True)  # a file is not away for a while

@@ -17,14 +17,15 @@ async def ours():
 
 
 def retention(driver, keep=NINETY, claim=ours):
-    return Retention(driver.service, driver.application.files, keep, claim)
+    return Retention(driver.service, driver.application.exports, driver.application.files, keep, claim)
 
 
 async def age(driver, export_id, days):
     """Let an export, and every file there is, be older."""
+    await driver.application.exports.wait_until_caught_up()
     async with driver.service.transaction() as tx:
         for column in ("created_us", "started_us", "finished_us"):
-            sql = f"UPDATE adexport_export SET {column} = {column} - $2 WHERE id = $1"
+            sql = f"UPDATE adexport_exports_v1 SET {column} = {column} - $2 WHERE id = $1"
             await tx.execute(sql, export_id, days * 86_400_000_000)
     for path in driver.application.settings.files_folder.rglob("*"):
         if path.is_file():

@@ -7,7 +7,6 @@ import pytest
 from generated_files import generated
 
 import adexport
-from adexport import projections
 from adexport.adapters.local_files import LocalFiles
 from adexport.catalogue import Catalogue
 from adexport.consumers import subscribe_planning
@@ -20,10 +19,12 @@ from adexport.events import (
     RenderBatchRequested,
 )
 from adexport.exporting import Exporting
+from adexport.projections import project_list
 from adexport.queries import Queries
 from adexport.requests import ExportRequest
+from adexport.results import subscribe_results
 from adexport.retention import Retention, subscribe_cleaning
-from tidings import Service
+from tidings import Projection, Service
 from tidings.testing import Harness, harness
 
 SCHEMA = Path(adexport.__file__).parent / "schema.sql"
@@ -32,10 +33,10 @@ SCHEMA = Path(adexport.__file__).parent / "schema.sql"
 class Stage:
     """A service that plans and listens but never renders: every batch is lost until the test delivers its files."""
 
-    def __init__(self, h: Harness, files: LocalFiles) -> None:
+    def __init__(self, h: Harness, files: LocalFiles, exports: Projection) -> None:
         self.h = h
         self.exporting = Exporting(h.service, files, Catalogue(h.service, files, {}, {}), processes=1)
-        self.queries = Queries(h.service, h.clock)
+        self.queries = Queries(h.service, exports)
 
     async def start(self, design: dict[str, object], count: int, export_id: str = "one") -> None:
         rows = [{"headline": f"Offer {number}"} for number in range(count)]
@@ -60,11 +61,12 @@ async def stage(tmp_path):
     service.schema(SCHEMA)
     subscribe_planning(service, LocalFiles(tmp_path))
     service.register(RenderBatchRequested)
-    projections.subscribe(service)
+    subscribe_results(service)
+    exports = project_list(service)
     files = LocalFiles(tmp_path)
-    subscribe_cleaning(service, Retention(service, files, timedelta(days=90), ours))
+    subscribe_cleaning(service, Retention(service, exports, files, timedelta(days=90), ours))
     async with harness(service) as h:
-        yield Stage(h, files)
+        yield Stage(h, files, exports)
 
 
 async def test_lost_batches_are_asked_for_again_until_the_deadline_ends_the_export(stage, plain_design):

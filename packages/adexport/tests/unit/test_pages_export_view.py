@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from adexport.queries import MAX_PAGE, Cell, CellGroup, Day, ExportSummary, Queries
+from adexport.figures import Day
+from adexport.queries import MAX_PAGE, Cell, CellGroup, ExportSummary, Queries
 from adexport.web.charts import HEIGHT, WIDTH, bars
 from adexport.web.export_view import artworks, load_groups, pace, percent, proportion
 

@@ -159,6 +159,26 @@ async def test_snapshots_are_kept_by_policy_and_read(store_url: str) -> None:
         assert (without.state, without.version) == (loaded.state, loaded.version)
 
 
+@pytest.mark.parametrize("commits", [True, False])
+async def test_a_decision_in_a_transaction_keeps_what_it_read(store_url: str, commits: bool) -> None:
+    eager = replace(account, snapshots=Snapshots(Account, every=2))
+    async with Service("bank", store=store_url) as service:
+        await opened(service, 100)
+        try:
+            async with service.transaction() as tx:
+                await service.decide(eager, Withdraw(account="1", amount=1), tx=tx)
+                decision = await service.decide(eager, Withdraw(account="1", amount=1), tx=tx)
+                assert (decision.state.balance, decision.version) == (98, 4)
+                if not commits:
+                    raise RefusedError
+        except RefusedError:
+            pass
+        loaded = await service.load(eager, STREAM)
+        plain = await service.load(replace(eager, snapshots=None), STREAM)
+        assert (loaded.state, loaded.version) == (plain.state, plain.version)
+        assert (loaded.state.balance, loaded.kept) == ((98, 2) if commits else (100, 0))
+
+
 async def test_a_snapshot_of_another_version_is_ignored_and_rewritten(
     store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

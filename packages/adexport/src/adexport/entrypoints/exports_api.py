@@ -28,7 +28,6 @@ from adexport.queries import (
     ExportPage,
     ExportSummary,
     TimelineEntry,
-    export_in,
 )
 from adexport.requests import ExportRequest, refuse_breaks
 
@@ -150,8 +149,8 @@ async def _start(request: Request, wanted: ExportRequest, key: str | None, mark:
     export_id = application.new_id()
     try:
         async with application.service.transaction() as tx:
-            await application.exporting.record(tx, export_id, prepared, snapshot)
-            shown = represent(request, await export_in(tx, export_id), prepared.problems)
+            requested = await application.exporting.record(tx, export_id, prepared, snapshot)
+            shown = represent(request, requested, prepared.problems)
             stored = StoredAnswer(export_id, msgspec.json.encode(shown))
             await keys.remember(tx, key, mark, stored)
     except RacedError:  # another process answered this key between our look and our commit

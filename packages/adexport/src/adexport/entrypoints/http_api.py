@@ -38,6 +38,7 @@ def create_app(application: Application) -> FastAPI:
     install_pages(
         app,
         queries=application.queries,
+        figures=application.figures,
         catalogue=application.catalogue,
         exporting=application.exporting,
         start=starter(application),

@@ -13,8 +13,8 @@ from datetime import timedelta
 import msgspec
 from starlette.requests import Request
 
+from adexport.arguments import microseconds
 from adexport.entrypoints.problems import ProblemError
-from adexport.projections import microseconds
 from tidings import Service, Transaction
 
 MAX_KEY = 255
@@ -94,7 +94,7 @@ class IdempotencyKeys:
         """Store the answer in the transaction that does the work. Raises RacedError when another was faster."""
         if key is None:
             return
-        now = microseconds(tx)
+        now = microseconds(tx.now())
         await tx.execute(
             "DELETE FROM adexport_idempotency WHERE created_us < $1", now - KEPT // timedelta(microseconds=1)
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from adexport.queries import Day
+from adexport.figures import Day
 
 WIDTH = 420
 HEIGHT = 96

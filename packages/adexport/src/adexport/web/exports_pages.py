@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from adexport.figures import Figures
 from adexport.queries import STATES, ExportSummary, Queries
 from adexport.web.charts import bars
 from adexport.web.export_view import Grouping, load_groups, pace, percent
@@ -20,15 +21,18 @@ Act = Callable[[str], Awaitable[object]]
 
 
 class ExportsPages:
-    """Reads through `queries`; `cancel` and `retry` are the use cases behind the buttons, called with an id.
+    """Reads `queries` and `figures`; `cancel` and `retry` are the use cases behind the buttons, called with an id.
 
     `keep_days` is after how many days exports are removed; 0 for never.
     """
 
-    def __init__(self, view: View, queries: Queries, *, cancel: Act, retry: Act, keep_days: int) -> None:
+    def __init__(
+        self, view: View, queries: Queries, figures: Figures, *, cancel: Act, retry: Act, keep_days: int
+    ) -> None:
         """Keep what the pages need; nothing is read yet."""
         self._view = view
         self._queries = queries
+        self._figures = figures
         self._cancel = cancel
         self._retry = retry
         self._keep_days = keep_days
@@ -53,7 +57,7 @@ class ExportsPages:
         listed = await self._queries.list_exports(
             search=search, state=state or None, cursor=asked.get("cursor"), limit=ROWS_A_PAGE
         )
-        analytics = await self._queries.analytics()
+        analytics = await self._figures.analytics()
         data = {"analytics": analytics, "exports": listed.items, "next_cursor": listed.next_cursor}
         return self._view.page(
             request,

@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 
 from adexport.catalogue import Catalogue
 from adexport.exporting import Exporting
+from adexport.figures import Figures
 from adexport.queries import Queries
 from adexport.web.exports_pages import ExportsPages
 from adexport.web.guard import Guard
@@ -22,6 +23,7 @@ def install_pages(
     app: Starlette,
     *,
     queries: Queries,
+    figures: Figures,
     catalogue: Catalogue,
     exporting: Exporting,
     start: Start,
@@ -36,7 +38,7 @@ def install_pages(
     """
     view = View(now)
     making = MakingPages(view, catalogue, exporting, start)
-    exports = ExportsPages(view, queries, cancel=exporting.cancel, retry=exporting.retry, keep_days=keep_days)
+    exports = ExportsPages(view, queries, figures, cancel=exporting.cancel, retry=exporting.retry, keep_days=keep_days)
     app.router.routes += [*making.routes(), *exports.routes(), Route("/static/{name}", _static)]
     app.add_middleware(Guard, view=view)
 

@@ -149,8 +149,8 @@ class Remembering(Publisher):
         """Load a stream's state, decide what a command makes of it, and append that.
 
         If somebody else has appended meanwhile, all of it is done again, up to `retries` times (0: never), then
-        StreamConflictError is raised. What `decide` raises, is raised. With `tx` it happens in that transaction, and no
-        snapshot is kept. Where `decide` returns no events, nothing is written.
+        StreamConflictError is raised. What `decide` raises, is raised. With `tx` it happens in that transaction, and a
+        snapshot is of what was read. Where `decide` returns no events, nothing is written.
         """
         name = stream if stream is not None else decider.stream_of(command)
         alone = partial(self.append, correlation=correlation, causation=causation)
@@ -171,6 +171,8 @@ class Remembering(Publisher):
             decision = Decision(name, state, version, events, envelopes, loaded.kept)
             if tx is None:
                 await self._keep(decider, decision)
+            elif len(tx.appended(name)) == len(events):
+                await self._keep_read(decider, name, loaded, tx)
             return decision
         raise ServiceError(f"decide(retries={retries}) would never decide: pass zero or more.")
 
@@ -191,6 +193,13 @@ class Remembering(Publisher):
 
     async def _pause(self, attempt: int) -> None:
         await asyncio.sleep(PAUSE_SECONDS * 2 ** min(attempt, 4) * self.world.random.uniform(0.5, 1.5))
+
+    async def _keep_read(self, decider: Decider[C, S, E], stream: str, read: Loaded[S], tx: Transaction) -> None:
+        """Keep what a decision in a transaction read if the policy says so: unlike what it appends, it is committed."""
+        if decider.snapshots is not None and read.version - read.kept >= decider.snapshots.every:
+            row = decider.snapshots.row(stream, decider.name, read.state, read.version, self.world.now())
+            async with tx.speaking() as statements:
+                await statements.keep_snapshot(row)
 
     async def _keep(self, decider: Decider[C, S, E], decided: Decision[S, E]) -> None:
         """Keep a snapshot if the policy says so. It may fail: the events are committed, and say the same."""
