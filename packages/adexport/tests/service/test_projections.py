@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -9,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
+import msgspec
 import pytest
 from generated_files import generated
 
@@ -18,6 +21,7 @@ from adexport.adapters.local_files import LocalFiles
 from adexport.bootstrap import new_export_id, utc_now
 from adexport.catalogue import Catalogue
 from adexport.consumers import subscribe_planning
+from adexport.entrypoints.http_api import create_app
 from adexport.events import AdGenerationFailed, ExportCompleted, FailedCell, RenderBatchRequested
 from adexport.exporting import Exporting
 from adexport.figures import Figures, project_figures
@@ -118,6 +122,22 @@ async def test_the_figures_are_those_of_the_files(open_stage):
         waits = sorted(event.seconds for event in every if isinstance(event, ExportCompleted))
         assert len(waits) == 3  # one of them was asked for again
         assert (figures.p50_seconds, figures.p95_seconds) == (waits[1], waits[2])
+
+
+async def test_the_figures_are_told_over_http_as_they_stand_in_the_reference(open_driver):
+    reference = Path(__file__).parents[4] / "docs/reference/http-api.md"
+    documented = json.loads(re.search(r"```json\n(\{\"days\".*?)```", reference.read_text(), re.DOTALL)[1])
+    async with open_driver(consumers=False) as driver:
+        transport = httpx.ASGITransport(create_app(driver.application))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answer = await client.get("/v1/analytics", params={"days": 3})
+            assert answer.status_code == 200
+            assert answer.json().keys() == documented.keys()
+            figures = await driver.application.figures.analytics(days=3)
+            assert answer.content == msgspec.json.encode(figures)
+            assert [len(answer.json()["days"]), len(figures.days)] == [3, 3]
+            for days in (0, 367):
+                assert (await client.get("/v1/analytics", params={"days": days})).status_code == 422
 
 
 async def all_exports(driver) -> list[ExportSummary]:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from adexport.bootstrap import Application
-from adexport.entrypoints import catalogue_api, exports_api, files_api, openapi, problems
+from adexport.entrypoints import analytics_api, catalogue_api, exports_api, files_api, openapi, problems
 from adexport.entrypoints.doorway import Doorway
 from adexport.entrypoints.hosts import HostCheck, allowed_hosts
 from adexport.entrypoints.idempotency import IdempotencyKeys
@@ -32,7 +32,7 @@ def create_app(application: Application) -> FastAPI:
     app.state.keys = IdempotencyKeys(application.service)
     problems.install(app)
     openapi.install(app)
-    for router in (exports_api.router, files_api.router, catalogue_api.router):
+    for router in (exports_api.router, files_api.router, catalogue_api.router, analytics_api.router):
         app.include_router(router)
     app.add_middleware(Doorway)
     install_pages(
