@@ -74,9 +74,10 @@ async def all_ended(store: str, seconds: float) -> Counter[str]:
     deadline = time.monotonic() + seconds
     async with connected(store) as connection:
         while True:
-            rows = await connection.fetch("SELECT state, count(*) FROM adexport_export GROUP BY 1")
+            rows = await connection.fetch("SELECT state, count(*) FROM adexport_exports_v1 GROUP BY 1")
             states = Counter({row["state"]: row["count"] for row in rows})
-            if not set(states) - set(OVER):
+            asked_for = await connection.fetchval("SELECT count(DISTINCT export_id) FROM adexport_cell")
+            if sum(states.values()) == asked_for and not set(states) - set(OVER):  # the list catches up
                 return states
             assert time.monotonic() < deadline, f"After {seconds:g} seconds: {dict(states)}"
             await asyncio.sleep(0.25)
