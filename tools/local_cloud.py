@@ -29,7 +29,7 @@ from tidings.testing.aws_lambda.function import OWN_CLIENT
 HANDLER = "adexport.entrypoints.aws_lambda.handler"
 ROOT = Path(__file__).resolve().parent.parent
 DURABLE = ("--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", "")
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(1, str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[3] / "tidings/tests/postgres"))  # servers.py
 
 from cloud_servers import free_port
 from local_cloud import Api, Place, Redis, prepare
@@ -37,11 +38,19 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, aws_endpoint: str, aws_credentials: None, redis: Redis, postgres_url: str) -> Place:
+def function_seconds() -> int:
+    """How long the function may take, and after how long what it had comes again: short, where functions are killed."""
+    return 10
+
+
+@pytest.fixture
+async def place(
+    tmp_path: Path, aws_endpoint: str, aws_credentials: None, redis: Redis, postgres_url: str, function_seconds: int
+) -> Place:
     """Everything is there and nobody is at work."""
     made = Place(
         name=f"ads-{secrets.token_hex(4)}", folder=tmp_path, endpoint=aws_endpoint, redis=redis.place,
-        store=postgres_url, timeout=10, visibility=10,
+        store=postgres_url, timeout=function_seconds, visibility=function_seconds,
     )  # fmt: skip
     await prepare(made)
     return made

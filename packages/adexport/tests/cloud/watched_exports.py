@@ -73,6 +73,16 @@ class Exports:
         await self._no_row_twice()
         await asyncio.to_thread(self._every_object_is_what_its_name_says)
 
+    async def landed(self) -> set[str]:
+        """The ids of the results that are in the log."""
+        connection = await asyncpg.connect(self._place.store)
+        try:
+            return {
+                row["id"] for row in await connection.fetch("SELECT id FROM tidings.log WHERE source <> 'adexport'")
+            }
+        finally:
+            await connection.close()
+
     async def _no_row_twice(self) -> None:
         """One result of each batch that was asked for has landed, however often it was sent."""
         connection = await asyncpg.connect(self._place.store)

@@ -1,62 +1,16 @@
 """Live progress in a real Chromium: cut streams resume, many open pages all follow."""
 
-import contextlib
-import socket
-import threading
 from collections.abc import Callable
 
 import httpx
 import pytest
+from cut_streams import Cutter
 from playwright.sync_api import Browser, BrowserContext, Request, expect
 
 Ask = Callable[..., str]
 Rows = list[dict[str, str]]
 pytestmark = pytest.mark.browser
 READY = 30_000
-
-
-class Cutter:
-    """Passes connections on to the site, and cuts them when told."""
-
-    def __init__(self, target: str) -> None:
-        host, port = target.removeprefix("http://").split(":")
-        self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
-        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(self._target)
-            self._open += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
-
-    def cut(self) -> None:
-        """Break every connection, in the middle of whatever it carries."""
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-        self._open.clear()
-
-    def close(self) -> None:
-        self._listener.close()
-        self.cut()
 
 
 def test_a_cut_stream_resumes_and_shows_each_step_once(browser: Browser, site: str, ask: Ask, many_rows: Rows) -> None:
