@@ -15,9 +15,9 @@ from adexport.bootstrap import Application, build, running
 from adexport.entrypoints import exports_api, streams
 from adexport.entrypoints.http_api import create_app
 from adexport.entrypoints.serving import listen
-from adexport.export import State
-from adexport.projections import finish, note
+from adexport.events import AdGenerated, GeneratedFile
 from adexport.requests import ExportRequest, convert
+from adexport.results import take_results
 from adexport.settings import Settings
 
 pytestmark = pytest.mark.browser
@@ -31,6 +31,15 @@ class Quiet(uvicorn.Server):
     @contextmanager
     def capture_signals(self):
         yield
+
+
+def one_file(export_id: str, index: int) -> AdGenerated:
+    """What a worker says of a batch of one file."""
+    file = GeneratedFile(
+        index=index, key=f"key {index}", url="sha256:0", format="jpeg", width=300, height=250, bytes=10,
+        sha256="0" * 64, seconds=0.1, quality="quality 90",
+    )  # fmt: skip
+    return AdGenerated(export_id=export_id, round=1, count=1, total_bytes=10, seconds=0.1, files=[file])
 
 
 @asynccontextmanager
@@ -49,14 +58,16 @@ async def served(folder: Path) -> AsyncIterator[tuple[Application, str]]:
 async def watched(folder: Path, chromium: str, prepare: Callable[[Page], object], seconds: float) -> None:
     """Let a page follow an export through cuts, and look at what it was told."""
     async with served(folder) as (application, address), async_playwright() as playwright:
-        order = {"design": DESIGN, "rows": [{"headline": "One"}]}
+        order = {"design": DESIGN, "rows": [{"headline": "One"}, {"headline": "Two"}]}
         export_id = application.new_id()
         prepared = await application.exporting.prepare(convert(order, ExportRequest))
+        assert len(prepared.plan.cells) == CUTS + 1
         await application.exporting.start(prepared, export_id)
+        indexes = iter(range(CUTS + 1))
 
         async def step() -> None:
             async with application.service.transaction() as tx:
-                await note(tx, export_id, "files", "1 file ready")
+                await take_results(application.service, one_file(export_id, next(indexes)), tx)
 
         cutter = Cutter(address)
         browser = await playwright.chromium.launch(executable_path=chromium)
@@ -67,8 +78,7 @@ async def watched(folder: Path, chromium: str, prepare: Callable[[Page], object]
             watch = Watch(page, cutter, seconds)
             await watch.open(f"/exports/{export_id}")
             await watch.cut_often(CUTS, step)
-            async with application.service.transaction() as tx:
-                await finish(tx, export_id, State.DONE)
+            await step()
             await watch.over()
             timeline = await application.queries.export_timeline(export_id)
             await watch.told_each_once([{"sequence": entry.sequence} for entry in timeline])
