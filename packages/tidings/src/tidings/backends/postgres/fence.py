@@ -77,6 +77,9 @@ RECOVERED = "-1/"
 LOOK_SECONDS, PATIENCE_SECONDS = 0.001, 1.0
 """Whoever asks for the head looks so often, and so long, whether everything is decided."""
 
+CALM_AFTER, CALM_LOOK = 1.0, 0.25
+"""Seconds: where notices come, an idle process asks only so often once nothing has come for so long."""
+
 
 class _Pending(Struct):
     high: int
@@ -98,6 +101,7 @@ class Fence:
         self._turn = asyncio.Lock()
         self.safe = 0
         self.history = 0
+        self._seen, self._moved, self._looked = 0, 0.0, 0.0
 
     def met(self, running_since: object, standby: bool) -> None:
         """Take in which server answers from now on: of another one, or of its next run, nothing is known.
@@ -116,6 +120,16 @@ class Fence:
     def _begin_again(self) -> None:
         self.safe, self._pending = 0, None
         self.history += 1
+
+    async def glance(self, *, noticed: bool) -> int:
+        """Look, or, where one is `noticed` anyway and nothing has come for a while, only now and then."""
+        now = asyncio.get_running_loop().time()
+        if self.safe != self._seen or self.waiting:
+            self._seen, self._moved = self.safe, now
+        if noticed and now - self._moved > CALM_AFTER and now - self._looked < CALM_LOOK:
+            return self.safe
+        self._looked = now
+        return await self.look()
 
     async def look(self) -> int:
         """Look once; return the position up to which everything is decided. Raises StoreUnavailableError."""

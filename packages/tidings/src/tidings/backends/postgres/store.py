@@ -326,7 +326,7 @@ class PostgresStore:
 
         Who waits for something else hears of it by notice; now and then everybody is woken.
         """
-        safe = await self._fence.look()
+        safe = await self._fence.glance(noticed=not self.greeting.pooled)
         now = asyncio.get_running_loop().time()
         net = now - self._last_net > (NET_SECONDS if self.greeting.pooled else NET_WITH_NOTICES)
         if safe != self._woken or net:
