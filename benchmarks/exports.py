@@ -1,6 +1,6 @@
 """Measures Ad Export from outside, by real processes: thousands of exports, and how soon a page knows.
 
-python benchmarks/exports.py [--only storm|page] [--topology postgres|cloud] [--count N] [--seconds N]
+python benchmarks/exports.py [--only storm|page|rate] [--topology postgres|cloud] [--count N] [--seconds N]
     [--commits disk|memory]
 
 `--commits memory`: Postgres does not wait for the disk at commits, as in the tests; for machines whose disk is shared.
@@ -30,6 +30,7 @@ from run_cloud import own_postgres
 
 CALM_SECONDS, CALM_RATE = 20, 5.0
 PAGES = 40
+FILES, ROUNDS = 300, 3
 
 Here = Machine | Place
 
@@ -77,6 +78,32 @@ async def page(where: Here) -> None:
     print(f"- stored → page: p50 {p50:.1f} ms (wanted ≤ 300), p99 {p99:.1f} ms, {len(ordered)} files")
 
 
+async def rate(where: Here) -> None:
+    """Files a second by one worker and by two of one rendering process each, in turns."""
+    found: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(ROUNDS):
+        for workers in found:
+            opened = (
+                load.on_one_machine(where, workers=workers)
+                if isinstance(where, Machine)
+                else load.in_the_cloud(where, concurrency=workers, batch_size=2)
+            )
+            async with opened as given:
+                address = given if isinstance(given, str) else given[0]
+                warm = await load.many_files(address, 20, f"Warm {number} {workers}")
+                await load.until_made(where.store, warm, 20)
+                began = time.monotonic()
+                export = await load.many_files(address, FILES, f"Rate {number} {workers}")
+                await load.until_made(where.store, export, FILES)
+                found[workers].append(FILES / (time.monotonic() - began))
+    one, two = (statistics.median(rates) for rates in found.values())
+    seen = {workers: [round(each, 1) for each in rates] for workers, rates in found.items()}
+    print(
+        f"- {FILES} JPEGs of 1080x1080: {one:.1f} a second with one worker, {two:.1f} with two: {two / one:.2f} (wanted"
+    )
+    print(f"  ≥ 1.7); {ROUNDS} rounds in turns, medians: {seen}")
+
+
 async def measure(name: str, commits: str, cases: dict[str, Callable[[Here], Awaitable[None]]]) -> None:
     """Each case on servers of its own."""
     for case, run in cases.items():
@@ -106,7 +133,7 @@ async def place_of(name: str, commits: str, stack: ExitStack, folder: Path) -> H
 def main() -> None:
     """Measure what is asked for, and print it as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("storm", "page"))
+    parser.add_argument("--only", choices=("storm", "page", "rate"))
     parser.add_argument("--topology", choices=("postgres", "cloud"))
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -118,6 +145,7 @@ def main() -> None:
     cases: dict[str, Callable[[Here], Awaitable[None]]] = {
         "storm": lambda where: storm(where, options.count, options.seconds),
         "page": page,
+        "rate": rate,
     }  # fmt: skip
     chosen = {name: run for name, run in cases.items() if options.only in (None, name)}
     for topology in ("postgres", "cloud"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -60,6 +61,17 @@ async def in_the_cloud(
 
 
 @asynccontextmanager
+async def one_worker_then_another(machine: Machine) -> AsyncIterator[tuple[str, Worker, Worker]]:
+    """The API and a worker; gives the API's address, that worker, and one that is yet to be started."""
+    api, first, second = Api(machine, free_port(), consumers=False), Worker(machine), Worker(machine)
+    async with started(api, first):
+        try:
+            yield api.address, first, second
+        finally:
+            await asyncio.to_thread(second.stop)
+
+
+@asynccontextmanager
 async def connected(store: str) -> AsyncIterator[Any]:
     """A connection to the database, to look behind the API."""
     connection = await asyncpg.connect(store)
@@ -81,6 +93,44 @@ async def all_ended(store: str, seconds: float) -> Counter[str]:
                 return states
             assert time.monotonic() < deadline, f"After {seconds:g} seconds: {dict(states)}"
             await asyncio.sleep(0.25)
+
+
+async def many_files(address: str, files: int, words: str) -> str:
+    """Ask for one export of so many large files, each with words of its own; return its id."""
+    body = small_order(words)
+    body["design"] = body["design"] | {"sizes": ["1080x1080"]}
+    body["rows"] = [{"headline": f"{words} number {number}"} for number in range(files)]
+    async with aiohttp.ClientSession(address) as session, session.post("/v1/exports", json=body) as answer:
+        assert answer.status == 202, await answer.text()
+        return str((await answer.json())["export"]["id"])
+
+
+async def until_made(store: str, export: str, files: int, seconds: float = 300.0) -> None:
+    """Wait until so many files of an export are made."""
+    deadline = time.monotonic() + seconds
+    async with connected(store) as connection:
+        sql = "SELECT count(*) FROM adexport_cell WHERE export_id = $1 AND state = 'done'"
+        while (made := await connection.fetchval(sql, export)) < files:
+            assert time.monotonic() < deadline, f"{made} of {files} files"
+            await asyncio.sleep(0.02)
+
+
+def cpu_of_family(pid: int) -> float:
+    """Seconds of CPU that a process and those it has started have used; Linux tells."""
+    parents, used = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        parents[int(stat.parent.name)] = int(fields[1])
+        used[int(stat.parent.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    family, more = {pid}, True
+    while more:
+        joined = {child for child, parent in parents.items() if parent in family} - family
+        family |= joined
+        more = bool(joined)
+    return sum(used.get(each, 0.0) for each in family)
 
 
 class Clock(AwsProxy):

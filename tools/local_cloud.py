@@ -168,6 +168,12 @@ class Command:
                 raise RuntimeError(f"Ad Export did not start:\n{said}")
             time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """Its process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def said(self) -> str:
         """What it has printed."""
         return self._log.read_text("utf-8", "replace")

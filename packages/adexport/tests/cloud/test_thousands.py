@@ -4,8 +4,10 @@
 too, so its answers need only come before a proxy gives up.
 """
 
+import asyncio
 import hashlib
 import statistics
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -15,11 +17,15 @@ from export_load import (
     Clock,
     all_ended,
     connected,
+    cpu_of_family,
     in_the_cloud,
+    many_files,
     on_one_machine,
+    one_worker_then_another,
     page_delays,
     stored_in,
     through_a_clock,
+    until_made,
 )
 from local_cloud import Machine, Place
 
@@ -77,6 +83,26 @@ async def test_a_storm_in_the_cloud(place: Place) -> None:
     async with in_the_cloud(place) as (address, _):
         busy = await storm(address)
         await check_all_made(place.store, address, FIRST + CALM + STORM, busy.exports[::10])
+
+
+JOINED_BY = 0.25
+"""The least share of the work that is left, where half is expected: processes start, and batches are not equal."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc who has worked, which only Linux has")
+@pytest.mark.parametrize("files", [120, pytest.param(600, marks=pytest.mark.soak)])
+async def test_a_worker_that_joins_in_the_middle_takes_its_share(machine: Machine, files: int) -> None:
+    async with one_worker_then_another(machine) as (address, first, second):
+        export = await many_files(address, files, "Joined")
+        await until_made(machine.store, export, files // 6)
+        await asyncio.to_thread(second.start)
+        began = [cpu_of_family(first.pid), cpu_of_family(second.pid)]
+        await until_made(machine.store, export, files)
+        of_first, of_second = (
+            cpu_of_family(worker.pid) - before for worker, before in zip((first, second), began, strict=True)
+        )
+    share = of_second / (of_first + of_second)
+    assert JOINED_BY <= share <= 1 - JOINED_BY, f"{of_first:.1f} s of the first worker, {of_second:.1f} s of the second"
 
 
 PAGES = [pytest.param(6, 5.0, id="6"), pytest.param(40, 0.3, id="40", marks=pytest.mark.soak)]

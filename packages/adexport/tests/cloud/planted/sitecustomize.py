@@ -1,6 +1,9 @@
 """Plants the defect that PLANTED names into a process: with this folder on its PYTHONPATH, it imports this first."""
 
 import os
+import uuid
+
+from msgspec.structs import replace
 
 
 def acknowledge_before_it_landed() -> None:
@@ -33,9 +36,34 @@ def fail_at_the_first_error() -> None:
     Queue.delay = failed
 
 
+def decide_anew() -> None:
+    """A worker without a store gives its events new ids, and keeps no outcome."""
+    from tidings.consuming.outcomes import Outcomes
+
+    async def find(self, envelope, subscription):
+        return None
+
+    async def decide(self, envelope, subscription, attempt, events):
+        return [replace(event, id=str(uuid.uuid4())) for event in events]
+
+    Outcomes.find, Outcomes.decide = find, decide
+
+
+def turn_away_without_s3() -> None:
+    """A request whose snapshot cannot be stored now is refused."""
+    from adexport import exporting
+
+    class NobodysError(Exception):
+        pass
+
+    exporting.StorageError = NobodysError
+
+
 DEFECTS = {
     "acknowledged before it landed": acknowledge_before_it_landed,
     "failed at the first error": fail_at_the_first_error,
+    "decided anew": decide_anew,
+    "turned away without S3": turn_away_without_s3,
 }
 
 DEFECTS[os.environ["PLANTED"]]()
