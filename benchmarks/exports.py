@@ -30,7 +30,7 @@ from run_cloud import own_postgres
 
 CALM_SECONDS, CALM_RATE = 20, 5.0
 PAGES = 40
-FILES, ROUNDS = 300, 3
+FILES, ROUNDS = 600, 3
 
 Here = Machine | Place
 
